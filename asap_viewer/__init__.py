@@ -1,0 +1,1 @@
+"""The page and the command line; the only package that imports gradio."""

@@ -1,0 +1,1 @@
+"""Organs: who segments them, what they measure, how they are exported."""

@@ -1,0 +1,1 @@
+"""What people think of a sentence's region, kept under the CT's content hash."""

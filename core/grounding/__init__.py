@@ -1,0 +1,1 @@
+"""Where in the CT each sentence lives."""

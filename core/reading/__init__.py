@@ -1,0 +1,1 @@
+"""Reading a CT from whatever a person drops on the page."""

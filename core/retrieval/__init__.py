@@ -1,0 +1,1 @@
+"""Finding similar reports and studies."""

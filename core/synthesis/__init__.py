@@ -1,0 +1,1 @@
+"""Made-up pathology in real anatomy, with its exact truth."""

@@ -1,0 +1,1 @@
+"""Answers to questions, each with its evidence."""

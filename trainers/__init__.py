@@ -1,0 +1,1 @@
+"""Pre-training, fine-tuning, benchmark: `python -m trainers.NAME --help`."""
