@@ -41,9 +41,7 @@ def average_down(array: np.ndarray, grid: Grid, factors: tuple[int, int, int]) -
     return mean, Grid(mean.shape, affine)
 
 
-def resample(
-    array: np.ndarray, source: Grid, target: Grid, mode: Mode = "linear", fill: float = 0
-) -> np.ndarray:
+def resample(array: np.ndarray, source: Grid, target: Grid, mode: Mode = "linear", fill: float = 0) -> np.ndarray:
     """Values of `array`, (X, Y, Z) on `source`, at the voxel centres of `target`; `fill` outside.
 
     linear gives float32 (trilinear), nearest keeps the dtype. Within half a voxel outside the source the
@@ -75,9 +73,7 @@ def _resample_along_axes(
     places = [step[axis, axis] * np.arange(shape[axis]) + step[axis, 3] for axis in range(3)]
     outside = [(at < -0.5) | (at > n - 0.5) for at, n in zip(places, array.shape, strict=True)]
     if mode == "nearest":
-        index = [
-            np.clip(np.rint(at), 0, n - 1).astype(int) for at, n in zip(places, array.shape, strict=True)
-        ]
+        index = [np.clip(np.rint(at), 0, n - 1).astype(int) for at, n in zip(places, array.shape, strict=True)]
         result = array[np.ix_(*index)]
     else:
         result = _linear_along_axes(array, places)

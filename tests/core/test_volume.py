@@ -59,9 +59,7 @@ def test_the_content_hash_knows_place_and_values_but_not_the_axes_of_the_file():
     affine = oriented("RAS", stored.shape)
     first = Volume.from_source(stored, affine)
     flip = nio.axcodes2ornt(("L", "P", "S"))
-    flipped = Volume.from_source(
-        nio.apply_orientation(stored, flip), affine @ nio.inv_ornt_aff(flip, stored.shape)
-    )
+    flipped = Volume.from_source(nio.apply_orientation(stored, flip), affine @ nio.inv_ornt_aff(flip, stored.shape))
     moved = affine.copy()
     moved[0, 3] += 1
     assert first.content_hash == flipped.content_hash

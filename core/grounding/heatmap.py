@@ -1,0 +1,48 @@
+"""Where one sentence lives: scores on a grid, their peak, their share per organ."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.volume import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """One sentence's heat."""
+
+    heat: np.ndarray
+    """(X, Y, Z) float32 in [0, 1] on `grid`, 0 where the engine saw nothing: what is drawn and exported."""
+    raw: np.ndarray
+    """(X, Y, Z) float32 cosine between sentence and patch, before any read-out."""
+    grid: Grid
+    """The engine's own (coarse) grid; `core.resample.resample` brings it to any other."""
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceGrounding:
+    """What a grounding run says of one sentence."""
+
+    index: int
+    """Counts from 1."""
+    text: str
+    map: HeatMap
+    peak_ras_mm: tuple[float, float, float]
+    score: float
+    """Read-out at the peak; comparable between sentences of one run."""
+    negated_score: float
+    """The same for the sentence's negation; `score - negated_score` is the negation margin."""
+    probability: float
+    """Chance in [0, 1] that the sentence is right about this CT, as far as the engine can tell."""
+    organs: dict[str, float] = field(default_factory=dict)
+    """Structure -> share of the heat inside it; sums to at most 1."""
+
+    @property
+    def margin(self) -> float:
+        """Score above the sentence's own negation."""
+        return self.score - self.negated_score
+
+    @property
+    def is_supported(self) -> bool:
+        """False means "no support in this scan"."""
+        return self.probability >= 0.5
