@@ -1,0 +1,187 @@
+"""From patch vectors and sentence vectors to heat maps in the patient (specification of ASAP, section 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from core.anatomy.masks import OrganMasks
+from core.errors import ConfigError
+from core.grounding.engine import GroundingEngine, PatchFeatures
+from core.grounding.heatmap import HeatMap, SentenceGrounding
+from core.progress import Progress, silent
+from core.resample import resample, spaced_grid
+from core.structures import BY_NUMBER
+from core.volume import Grid, Volume
+
+
+@dataclass(frozen=True)
+class ReadoutConfig:
+    """How scores become heat."""
+
+    spacing_mm: float = 4.0
+    """Voxel size of the heat maps: patches are interpolated to it, masks are sampled on it."""
+    contrast: float = 1.0
+    """How much of the mean over the report's other sentences is taken away: 0 = plain cosine, 1 = all of it."""
+    floor_quantile: float = 0.8
+    """Scores below this quantile of the seen body are drawn as 0, the best one as 1."""
+    margin_mm: float = 8.0
+    """How far outside the organ it names a sentence may still light up."""
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm <= 0:
+            raise ConfigError(f"spacing_mm is {self.spacing_mm}; expected a positive size in mm.")
+        if not 0 <= self.floor_quantile < 1:
+            raise ConfigError(f"floor_quantile is {self.floor_quantile}; expected a fraction from 0 to below 1.")
+
+
+@dataclass(frozen=True)
+class SentenceQuery:
+    """A sentence to be found in the CT."""
+
+    index: int
+    text: str
+    negation: str
+    """The same sentence saying the opposite."""
+    organs: tuple[str, ...] = ()
+    """Structures it names; heat is kept inside those that the masks contain. Empty = anywhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """The grid on which heat is drawn for one CT, and what is known about each of its voxels."""
+
+    grid: Grid
+    labels: np.ndarray
+    """(X, Y, Z) uint8 structure numbers, 0 where there are no masks."""
+    inside: np.ndarray
+    """(X, Y, Z) bool, True = inside the scan and seen by the engine."""
+
+
+def make_canvas(
+    volume: Volume, features: PatchFeatures, masks: OrganMasks | None, config: ReadoutConfig = ReadoutConfig()
+) -> Canvas:
+    """The heat grid of a CT: the engine's field of view in voxels of `config.spacing_mm`."""
+    grid = spaced_grid(features.grid, np.full(3, config.spacing_mm))
+    labels = np.zeros(grid.shape, np.uint8)
+    if masks is not None:
+        labels = resample(masks.labels, volume.grid, grid, "nearest")
+    in_scan = resample(np.ones((2, 2, 2), np.uint8), _corner_grid(volume.grid), grid, "nearest") > 0
+    seen = resample(features.covered.astype(np.uint8), features.grid, grid, "nearest") > 0
+    return Canvas(grid, labels, in_scan & seen)
+
+
+def _corner_grid(grid: Grid) -> Grid:
+    """Two voxels per axis that fill the same box as `grid`: tells cheaply what lies inside a scan."""
+    half = np.array(grid.shape) / 2
+    affine = grid.affine @ np.diag([*half, 1.0])
+    affine[:3, 3] = grid.to_mm(half / 2 - 0.5)
+    return Grid((2, 2, 2), affine)
+
+
+def ground_sentences(
+    engine: GroundingEngine,
+    features: PatchFeatures,
+    canvas: Canvas,
+    queries: Sequence[SentenceQuery],
+    config: ReadoutConfig = ReadoutConfig(),
+    progress: Progress = silent,
+) -> tuple[SentenceGrounding, ...]:
+    """One grounding per query, in their order. All vectors are computed in one batch."""
+    if not queries:
+        return ()
+    progress(0.0, "Reading the sentences")
+    vectors = engine.embed_sentences([query.text for query in queries] + [query.negation for query in queries])
+    cosine = np.einsum("xyzd,sd->sxyz", features.vectors, vectors)  # (2S, X, Y, Z)
+    positive, negative = cosine[: len(queries)], cosine[len(queries) :]
+    groundings = []
+    for at, query in enumerate(queries):
+        progress(at / len(queries), f"Sentence {at + 1} of {len(queries)}")
+        rest = _mean_of_others(positive, at)
+        raw, contrasted, negated = (
+            resample(score, features.grid, canvas.grid)
+            for score in (positive[at], positive[at] - config.contrast * rest, negative[at])
+        )
+        region = _region_of(query.organs, canvas, config)
+        groundings.append(_read_one(engine, query, canvas, region, (raw, contrasted, negated), config))
+    return tuple(groundings)
+
+
+def _mean_of_others(scores: np.ndarray, at: int) -> np.ndarray:
+    """Mean score (X, Y, Z) of all sentences (S, X, Y, Z) but one; zero for a report of one sentence."""
+    if len(scores) == 1:
+        return np.zeros_like(scores[0])
+    return (scores.sum(axis=0) - scores[at]) / (len(scores) - 1)
+
+
+def _region_of(organs: tuple[str, ...], canvas: Canvas, config: ReadoutConfig) -> np.ndarray:
+    """Where a sentence may light up: (X, Y, Z) bool, True = allowed. Everything seen if no organ is known."""
+    member = np.zeros(256, bool)
+    for organ in organs:
+        member[_numbers_near(organ)] = True
+    named = member[canvas.labels]
+    if not named.any():
+        return canvas.inside
+    steps = int(np.ceil(config.margin_mm / config.spacing_mm))
+    allowed = binary_dilation(named, iterations=steps) & canvas.inside
+    return allowed if allowed.any() else canvas.inside
+
+
+def _numbers_near(organ: str) -> list[int]:
+    """Label numbers that stand for an organ; a pleural space without a mask stands at its lung."""
+    from core.structures import parts_of
+
+    stand_in = {"pleura_left": "lung_left", "pleura_right": "lung_right", "pleura": "lung", "pericardium": "heart"}
+    stand_in |= {"coronary_arteries": "heart"}
+    numbers = set(parts_of(organ))
+    if organ in stand_in:
+        numbers |= parts_of(stand_in[organ])
+    return sorted(numbers)
+
+
+def _read_one(
+    engine: GroundingEngine,
+    query: SentenceQuery,
+    canvas: Canvas,
+    region: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray, np.ndarray],
+    config: ReadoutConfig,
+) -> SentenceGrounding:
+    """Heat, peak and scores of one sentence from its raw, contrasted and negated scores on the canvas."""
+    raw, contrasted, negated = scores
+    heat = _heat_from(contrasted, region, canvas.inside, config.floor_quantile)
+    peak = np.unravel_index(int(np.argmax(np.where(region, contrasted, -np.inf))), heat.shape)
+    x, y, z = canvas.grid.to_mm(peak)
+    score, negated_score = float(raw[peak]), float(negated[peak])
+    return SentenceGrounding(
+        query.index,
+        query.text,
+        HeatMap(heat, raw, canvas.grid),
+        (float(x), float(y), float(z)),
+        score,
+        negated_score,
+        engine.presence_probability(score, negated_score),
+        _share_per_organ(heat, canvas.labels),
+    )
+
+
+def _heat_from(score: np.ndarray, region: np.ndarray, inside: np.ndarray, floor_quantile: float) -> np.ndarray:
+    """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best allowed voxel 1, outside 0."""
+    best = float(score[region].max())
+    floor = min(float(np.quantile(score[inside], floor_quantile)), best - 1e-6)
+    heat = np.clip((score - floor) / (best - floor), 0.0, 1.0)
+    return np.where(region, heat, 0.0).astype(np.float32)
+
+
+def _share_per_organ(heat: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Structure name -> share of the heat inside it, largest first; shares under 1 % are left out."""
+    mass = np.bincount(labels.ravel(), weights=heat.ravel(), minlength=256)
+    shares = mass / max(float(heat.sum()), 1e-9)
+    order = [int(number) for number in np.argsort(-shares) if number and shares[number] >= 0.01]
+    return {BY_NUMBER[number].name: round(float(shares[number]), 4) for number in order}
+
+
+def heat_on_source(grounding: SentenceGrounding, volume: Volume) -> np.ndarray:
+    """Heat (I, J, K) float32 in [0, 1] on the grid of the CT's own file, 0 outside the engine's view."""
+    return volume.to_source(resample(grounding.map.heat, grounding.map.grid, volume.grid))
