@@ -1,0 +1,126 @@
+// The report as a list of sentences. Runs inside gr.HTML: `element`, `props`, `trigger` and `watch` are given.
+// Every word from outside goes through textContent, so a report can never become markup.
+const list = element.querySelector('.rp-list');
+const STATES = { present: 'present', absent: 'absent', uncertain: 'uncertain' };
+const VERDICTS = [['accept', 'Accept', 'The region is right'], ['uncertain', 'Unsure', 'Cannot be decided'], ['reject', 'Reject', 'The region is wrong']];
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function percent(value) { return `${Math.round(value * 100)} %`; }
+
+function organChips(sentence) {
+  const row = make('div', 'rp-organs');
+  for (const organ of sentence.organs) {
+    const chip = make('span', 'rp-organ', organ.spoken);
+    chip.style.setProperty('--organ', organ.colour);
+    row.append(chip);
+  }
+  return row;
+}
+
+function meter(sentence) {
+  const bar = make('div', 'rp-meter');
+  const fill = make('i');
+  fill.style.width = percent(Math.max(0, Math.min(1, sentence.probability)));
+  bar.append(fill);
+  bar.title = `Support in this scan ${percent(sentence.probability)}: score ${sentence.score.toFixed(2)}, ` +
+    `its negation ${(sentence.score - sentence.margin).toFixed(2)}`;
+  return bar;
+}
+
+function verdictRow(sentence) {
+  const row = make('div', 'rp-verdicts');
+  for (const [key, label, hint] of VERDICTS) {
+    const button = make('button', `rp-verdict rp-${key}`, label);
+    button.type = 'button';
+    button.title = hint;
+    button.setAttribute('aria-pressed', String(sentence.verdict === key));
+    button.addEventListener('click', (event) => { event.stopPropagation(); judge(sentence, key); });
+    row.append(button);
+  }
+  return row;
+}
+
+function judge(sentence, verdict) {
+  const note = element.querySelector('.rp-note');
+  trigger('judge', { index: sentence.index, verdict, note: note ? note.value : '' });
+}
+
+function details(sentence) {
+  const box = make('div', 'rp-details');
+  const facts = make('p', 'rp-facts');
+  if (sentence.peak) {
+    const [x, y, z] = sentence.peak.map((value) => value.toFixed(0));
+    const support = sentence.supported ? 'supported' : 'no support in this scan';
+    facts.textContent = `Peak at R ${x}, A ${y}, S ${z} mm · score ${sentence.score.toFixed(2)} · ` +
+      `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${support}`;
+  } else {
+    facts.textContent = sentence.pending ? 'Looking for it in the scan…' : 'Not looked for in the scan yet.';
+  }
+  const note = make('textarea', 'rp-note');
+  note.placeholder = 'Note (kept with this CT)';
+  note.rows = 2;
+  note.maxLength = 4000;
+  note.value = sentence.note || '';
+  note.addEventListener('click', (event) => event.stopPropagation());
+  note.addEventListener('keydown', (event) => event.stopPropagation());
+  note.addEventListener('change', () => { if (sentence.verdict) judge(sentence, sentence.verdict); });
+  box.append(facts);
+  if (sentence.shares && sentence.shares.length) {
+    const shares = sentence.shares.slice(0, 4).map((one) => `${one.spoken} ${percent(one.share)}`).join(' · ');
+    box.append(make('p', 'rp-facts', `Heat lies in: ${shares}`));
+  }
+  box.append(verdictRow(sentence), note);
+  return box;
+}
+
+function row(sentence, isChosen) {
+  const item = make('div', `rp-row rp-is-${STATES[sentence.existence] || 'absent'}`);
+  item.id = `rp-sentence-${sentence.index}`;
+  item.setAttribute('role', 'option');
+  item.setAttribute('aria-selected', String(isChosen));
+  item.tabIndex = isChosen || (sentence.index === 1 && !props.chosen) ? 0 : -1;
+  const head = make('div', 'rp-head');
+  head.append(make('span', 'rp-number', sentence.index), make('span', 'rp-text', sentence.text));
+  const tags = make('div', 'rp-tags');
+  tags.append(make('span', 'rp-state', sentence.finding ? `${sentence.finding}: ${sentence.existence}` : 'no finding named'));
+  tags.append(organChips(sentence));
+  if (sentence.peak) tags.append(meter(sentence));
+  if (sentence.verdict) tags.append(make('span', `rp-mark rp-${sentence.verdict}`, sentence.verdict));
+  item.append(head, tags);
+  if (isChosen) item.append(details(sentence));
+  item.addEventListener('click', () => choose(sentence.index));
+  return item;
+}
+
+function choose(index) { trigger('choose', { index }); }
+
+function draw() {
+  const sentences = props.sentences || [];
+  list.replaceChildren();
+  if (!sentences.length) {
+    list.append(make('p', 'rp-empty', props.empty || 'No report yet. Paste one above, then press “Find sentences”.'));
+    return;
+  }
+  for (const sentence of sentences) list.append(row(sentence, sentence.index === props.chosen));
+  const chosen = list.querySelector('[aria-selected="true"]');
+  if (chosen) chosen.scrollIntoView({ block: 'nearest' });
+}
+
+list.addEventListener('keydown', (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const count = (props.sentences || []).length;
+  if (!step || !count) return;
+  event.preventDefault();
+  event.stopPropagation();
+  choose(Math.min(count, Math.max(1, (props.chosen || 1) + step)));
+});
+
+watch('sentences', draw);
+watch('chosen', draw);
+draw();
