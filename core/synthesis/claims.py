@@ -1,0 +1,340 @@
+"""What a generated sentence claims, and the table of finding kinds the data engine knows. Plain data."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from core.report.parsed import Existence, Laterality
+from core.structures import LOBES
+
+Place = Literal["lobe", "pleura", "organ"]
+"""Where a kind lives: in lobes it can choose, in the pleural space of a side, or in one fixed organ."""
+
+
+class Kind(NamedTuple):
+    """One kind of finding: what it is called, where it occurs, how large it gets."""
+
+    finding: str
+    """CT-RATE label where one fits, else a lower-case noun phrase."""
+    nouns: tuple[str, ...]
+    """Ways to say it, singular, without article; the first is the plainest."""
+    plurals: tuple[str, ...]
+    """Ways to deny it: "No <plural>"."""
+    place: Place
+    organs: tuple[str, ...]
+    """Structures it may lie in (`lobe`), or the structures that are named with it."""
+    sizes_mm: tuple[float, float] | None = None
+    """Range of diameters worth measuring; None: no one measures it."""
+    grades: tuple[str, ...] = ()
+    """Adjectives of extent, smallest first."""
+    is_countable: bool = True
+    """Takes "a"; an effusion does too, "consolidation" does not."""
+
+
+_EXTENT = ("minimal", "mild", "moderate", "extensive")
+_AMOUNT = ("trace", "small", "moderate", "large")
+_DEGREE = ("mild", "moderate", "marked")
+
+KINDS: dict[str, Kind] = {
+    "solid nodule": Kind(
+        "Lung nodule",
+        ("nodule", "solid nodule", "solid pulmonary nodule", "pulmonary nodule", "rounded nodular density"),
+        ("pulmonary nodules", "lung nodules", "suspicious nodules", "solid nodules"),
+        "lobe",
+        LOBES,
+        (5, 28),
+    ),
+    "spiculated nodule": Kind(
+        "Lung nodule",
+        ("spiculated nodule", "nodule with spiculated margins", "irregular spiculated nodule", "stellate nodule"),
+        ("spiculated nodules", "nodules with spiculated margins"),
+        "lobe",
+        LOBES,
+        (9, 30),
+    ),
+    "ground-glass nodule": Kind(
+        "Lung nodule",
+        ("ground-glass nodule", "nonsolid nodule", "pure ground-glass nodule", "faint ground-glass nodule"),
+        ("ground-glass nodules", "nonsolid nodules"),
+        "lobe",
+        LOBES,
+        (8, 28),
+    ),
+    "part-solid nodule": Kind(
+        "Lung nodule",
+        ("part-solid nodule", "subsolid nodule", "mixed-density nodule", "nodule with a solid core and a hazy rim"),
+        ("part-solid nodules", "subsolid nodules"),
+        "lobe",
+        LOBES,
+        (10, 28),
+    ),
+    "calcified nodule": Kind(
+        "Lung nodule",
+        ("calcified nodule", "calcified granuloma", "densely calcified nodule", "granuloma with calcification"),
+        ("calcified nodules", "calcified granulomas"),
+        "lobe",
+        LOBES,
+        (4, 14),
+    ),
+    "cavitary nodule": Kind(
+        "Lung nodule",
+        ("cavitary nodule", "cavitating nodule", "thick-walled cavity", "cavitary lesion"),
+        ("cavitary nodules", "cavities", "cavitary lesions"),
+        "lobe",
+        LOBES,
+        (14, 40),
+    ),
+    "mass": Kind(
+        "lung mass",
+        ("mass", "pulmonary mass", "lobulated mass", "soft tissue mass", "large mass lesion"),
+        ("masses", "mass lesions", "pulmonary masses"),
+        "lobe",
+        LOBES,
+        (31, 70),
+    ),
+    "consolidation": Kind(
+        "Consolidation",
+        ("consolidation", "airspace consolidation", "alveolar consolidation", "confluent airspace disease"),
+        ("consolidation", "airspace consolidation", "pneumonic consolidation"),
+        "lobe",
+        LOBES,
+        None,
+        ("patchy", "focal", "dense", "extensive"),
+        is_countable=False,
+    ),
+    "ground-glass opacity": Kind(
+        "Lung opacity",
+        (
+            "ground-glass opacity",
+            "ground-glass opacification",
+            "hazy opacity",
+            "ground-glass attenuation",
+            "ground glass",
+        ),
+        ("ground-glass opacities", "ground-glass opacity", "hazy opacities"),
+        "lobe",
+        LOBES,
+        None,
+        ("faint", "patchy", "diffuse", "extensive"),
+        is_countable=False,
+    ),
+    "atelectasis": Kind(
+        "Atelectasis",
+        ("atelectasis", "linear atelectasis", "subsegmental atelectasis", "plate-like atelectasis", "volume loss"),
+        ("atelectasis", "volume loss", "collapse"),
+        "lobe",
+        LOBES,
+        None,
+        _EXTENT,
+        is_countable=False,
+    ),
+    "emphysema": Kind(
+        "Emphysema",
+        ("emphysema", "centrilobular emphysema", "emphysematous change", "emphysematous destruction"),
+        ("emphysema", "emphysematous changes"),
+        "lobe",
+        LOBES,
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "fibrotic band": Kind(
+        "Pulmonary fibrotic sequela",
+        ("fibrotic band", "parenchymal band", "linear scar", "fibrotic scar", "band-like fibrotic sequela"),
+        ("fibrotic bands", "parenchymal scarring", "fibrotic sequelae"),
+        "lobe",
+        LOBES,
+    ),
+    "bronchial wall thickening": Kind(
+        "Peribronchial thickening",
+        ("bronchial wall thickening", "peribronchial thickening", "peribronchial cuffing", "airway wall thickening"),
+        ("bronchial wall thickening", "peribronchial thickening"),
+        "lobe",
+        LOBES,
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "bronchiectasis": Kind(
+        "Bronchiectasis",
+        ("bronchiectasis", "cylindrical bronchiectasis", "bronchial dilatation", "dilated bronchi"),
+        ("bronchiectasis", "bronchial dilatation"),
+        "lobe",
+        LOBES,
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "septal thickening": Kind(
+        "Interlobular septal thickening",
+        ("interlobular septal thickening", "septal thickening", "thickening of the interlobular septa", "septal lines"),
+        ("interlobular septal thickening", "septal lines"),
+        "lobe",
+        LOBES,
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "mosaic attenuation": Kind(
+        "Mosaic attenuation pattern",
+        ("mosaic attenuation", "mosaic attenuation pattern", "mosaic perfusion", "patchwork attenuation"),
+        ("mosaic attenuation", "air trapping"),
+        "lobe",
+        LOBES,
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "pleural effusion": Kind(
+        "Pleural effusion",
+        ("pleural effusion", "effusion", "pleural fluid collection", "pleural fluid"),
+        ("pleural effusion", "pleural fluid", "effusion"),
+        "pleura",
+        ("pleura_left", "pleura_right"),
+        (8, 70),
+        _AMOUNT,
+    ),
+    "pneumothorax": Kind(
+        "pneumothorax",
+        ("pneumothorax", "collection of pleural air"),
+        ("pneumothorax", "pleural air"),
+        "pleura",
+        ("pleura_left", "pleura_right"),
+        (6, 40),
+        _AMOUNT,
+    ),
+    "cardiomegaly": Kind(
+        "Cardiomegaly",
+        ("cardiomegaly", "cardiac enlargement", "enlargement of the heart"),
+        ("cardiomegaly", "cardiac enlargement"),
+        "organ",
+        ("heart",),
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "pericardial effusion": Kind(
+        "Pericardial effusion",
+        ("pericardial effusion", "pericardial fluid collection", "fluid around the heart"),
+        ("pericardial effusion", "pericardial fluid"),
+        "organ",
+        ("heart",),
+        (5, 30),
+        _AMOUNT,
+    ),
+    "coronary calcification": Kind(
+        "Coronary artery wall calcification",
+        (
+            "coronary artery calcification",
+            "coronary calcification",
+            "calcified coronary plaque",
+            "calcific coronary atheroma",
+        ),
+        ("coronary calcification", "coronary artery calcifications"),
+        "organ",
+        ("heart",),
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "aortic calcification": Kind(
+        "Arterial wall calcification",
+        (
+            "aortic calcification",
+            "calcified aortic plaque",
+            "mural calcification of the aorta",
+            "aortic wall calcification",
+        ),
+        ("aortic calcification", "aortic wall calcifications"),
+        "organ",
+        ("aorta",),
+        None,
+        _DEGREE,
+        is_countable=False,
+    ),
+    "lymph node": Kind(
+        "Lymphadenopathy",
+        (
+            "enlarged mediastinal lymph node",
+            "enlarged lymph node",
+            "pathologically enlarged node",
+            "mediastinal adenopathy",
+        ),
+        ("enlarged lymph nodes", "lymphadenopathy", "mediastinal adenopathy", "pathologic lymph nodes"),
+        "organ",
+        ("mediastinum",),
+        (11, 32),
+    ),
+    "hiatal hernia": Kind(
+        "Hiatal hernia",
+        ("hiatal hernia", "hiatus hernia", "sliding hiatal hernia"),
+        ("hiatal hernia", "hiatus hernia"),
+        "organ",
+        ("esophagus",),
+        None,
+        ("small", "moderate", "large"),
+    ),
+    "pacemaker lead": Kind(
+        "Medical material",
+        ("pacemaker lead", "cardiac pacing lead", "pacing wire", "metallic device lead"),
+        ("pacemaker leads", "indwelling devices", "medical devices"),
+        "organ",
+        ("heart",),
+    ),
+    "liver cyst": Kind(
+        "liver lesion",
+        ("hepatic cyst", "liver cyst", "simple cyst", "low-density liver lesion"),
+        ("focal liver lesions", "hepatic lesions", "liver cysts"),
+        "organ",
+        ("liver",),
+        (10, 45),
+    ),
+}
+"""Kind name -> what is known of it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement about one finding, before it is put into words."""
+
+    kind: str
+    """A key of `KINDS`."""
+    existence: Existence
+    organs: tuple[str, ...] = ()
+    """Names of `core.structures`; empty: the whole chest."""
+    laterality: Laterality = ""
+    size_mm: float | None = None
+    """Largest diameter (for fluid and air: largest thickness) in mm."""
+    second_mm: float | None = None
+    """Diameter across, when two are given."""
+    grade: int | None = None
+    """Index into the kind's grades."""
+
+    @property
+    def finding(self) -> str:
+        """The finding as `core.report` names it."""
+        return KINDS[self.kind].finding
+
+
+def swap_side_name(structure: str) -> str:
+    """The structure of the other side; a left lung has no middle lobe, so that becomes the upper lobe (lingula)."""
+    if structure == "lung_middle_lobe_right":
+        return "lung_upper_lobe_left"
+    if "left" in structure:
+        return structure.replace("left", "right")
+    return structure.replace("right", "left")
+
+
+_OTHER_SIDE: dict[Laterality, Laterality] = {"left": "right", "right": "left", "bilateral": "bilateral", "": ""}
+
+
+def mirror_claim(claim: Claim) -> Claim:
+    """The claim as it holds in the mirrored patient: left and right exchanged everywhere."""
+    organs = tuple(dict.fromkeys(swap_side_name(name) for name in claim.organs))
+    return replace(claim, organs=organs, laterality=_OTHER_SIDE[claim.laterality])
+
+
+def negate_claim(claim: Claim) -> Claim:
+    """The claim with presence and absence exchanged; measurements of what is not there are dropped."""
+    if claim.existence == "absent":
+        return replace(claim, existence="present")
+    return replace(claim, existence="absent", size_mm=None, second_mm=None, grade=None)
