@@ -1,10 +1,11 @@
 """What a generated sentence claims, and the table of finding kinds the data engine knows. Plain data."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from core.report.parsed import Existence, Laterality
-from core.structures import LOBES
+from core.structures import LOBES, side_of
 
 Place = Literal["lobe", "pleura", "organ"]
 """Where a kind lives: in lobes it can choose, in the pleural space of a side, or in one fixed organ."""
@@ -313,6 +314,14 @@ class Claim:
     def finding(self) -> str:
         """The finding as `core.report` names it."""
         return KINDS[self.kind].finding
+
+
+def side_of_organs(organs: Iterable[str]) -> Laterality:
+    """ "left", "right", "bilateral" or "" from structure names."""
+    sides = {side_of(name) for name in organs} - {""}
+    if len(sides) == 2:
+        return "bilateral"
+    return "left" if sides == {"left"} else "right" if sides == {"right"} else ""
 
 
 def swap_side_name(structure: str) -> str:

@@ -1,14 +1,13 @@
 """Whole synthetic reports: what is there, what is not, what is normal, and a summary of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.findings import CT_RATE_LABELS
-from core.report.parsed import Laterality
 from core.structures import LOBES, side_of
-from core.synthesis.claims import KINDS, Claim
+from core.synthesis.claims import KINDS, Claim, side_of_organs
 from core.synthesis.sentences import STYLES, Statement, Style, write_sentence
 
 NORMALITY: dict[str, tuple[str, ...]] = {
@@ -81,9 +80,8 @@ class GeneratedReport:
 def write_normality(structure: str, rng: np.random.Generator) -> Statement:
     """A sentence that calls `structure` (a key of `NORMALITY`) normal."""
     options = NORMALITY[structure]
-    side = side_of(structure)
     text = options[rng.integers(len(options))]
-    return Statement(text, "", "absent", (structure,), side if side in ("left", "right") else "", None, "normal")
+    return Statement(text, "", "absent", (structure,), side_of_organs([structure]), None, "normal")
 
 
 def write_report(
@@ -154,14 +152,6 @@ def _draw_absence(kind_name: str, rng: np.random.Generator) -> Claim:
     return Claim(kind_name, "absent", organs, side_of_organs(organs))
 
 
-def side_of_organs(organs: Sequence[str]) -> Laterality:
-    """ "left", "right", "bilateral" or "" from structure names."""
-    sides = {side_of(name) for name in organs} - {""}
-    if len(sides) == 2:
-        return "bilateral"
-    return "left" if sides == {"left"} else "right" if sides == {"right"} else ""
-
-
 def generate_reports(count: int, seed: int) -> list[GeneratedReport]:
     """`count` diverse reports without any CT: 0 to 6 findings each, study ids SYN-00001 upwards.
 
@@ -193,7 +183,7 @@ def _draw_normal(claims: Sequence[Claim], rng: np.random.Generator) -> list[str]
     return rng.choice(free, count, replace=False).tolist()
 
 
-def _is_other_lung(name: str, sides: set[str]) -> bool:
+def _is_other_lung(name: str, sides: Collection[str]) -> bool:
     """Whether `name` is the lung of a side without findings."""
     side = side_of(name)
     return bool(side) and side not in sides and "bilateral" not in sides
