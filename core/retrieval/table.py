@@ -6,10 +6,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from core.errors import IndexFileError
 from core.findings import CT_RATE_LABELS
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 _ALIASES = {
     "volumename": "study_id",
@@ -139,7 +142,7 @@ def _column_name(cell: str) -> str:
     return name if name in _KNOWN else _LABELS.get(lower, cell)
 
 
-def _collect(reader: "csv._reader", columns: list[str], limits: TableLimits) -> ReportTable:
+def _collect(reader: "Reader", columns: list[str], limits: TableLimits) -> ReportTable:
     """Read the rows below the header."""
     rows: list[ReportRow] = []
     skipped: list[SkippedRow] = []
@@ -161,7 +164,7 @@ def _collect(reader: "csv._reader", columns: list[str], limits: TableLimits) -> 
     return ReportTable(tuple(rows), tuple(skipped), tuple(other))
 
 
-def _numbered(reader: "csv._reader") -> Iterator[tuple[int, list[str]]]:
+def _numbered(reader: "Reader") -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the line on which each starts."""
     start = reader.line_num + 1
     for cells in reader:

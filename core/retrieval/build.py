@@ -1,0 +1,191 @@
+"""Making a searchable index from reports and the CT that belong to them."""
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.errors import IndexFileError, StudyError
+from core.findings import CT_RATE_LABELS
+from core.grounding.engine import GroundingEngine
+from core.progress import Progress, part_of, silent
+from core.report.parsed import ParsedReport
+from core.retrieval.index import PROBE, UNKNOWN, IndexInfo, ReportIndex
+from core.retrieval.layout import Layout, lay_out
+from core.retrieval.neighbours import Neighbours
+from core.retrieval.postings import collect_postings, invert_postings
+from core.retrieval.table import ReportRow, SkippedRow
+from core.retrieval.texts import StoredReport, TextStore
+from core.volume import Volume
+
+BATCH = 256
+"""Sentences embedded at a time, between two looks at the progress."""
+
+
+class StudyVector(NamedTuple):
+    """A CT in an index."""
+
+    vector: np.ndarray  # (D,) float32, unit length
+    content_hash: str  # of the Volume
+
+
+class EmbeddedStudies(NamedTuple):
+    """The CT of a table."""
+
+    vectors: dict[str, StudyVector]  # study_id -> its CT
+    skipped: tuple[SkippedRow, ...]  # rows that name a CT which could not be used; their reports are still indexed
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltIndex:
+    """An index and what did not get into it."""
+
+    index: ReportIndex
+    skipped: tuple[SkippedRow, ...]
+
+
+def embed_studies(
+    rows: Sequence[ReportRow],
+    folder: Path,
+    read: Callable[[Path], Volume],
+    engine: GroundingEngine,
+    progress: Progress = silent,
+) -> EmbeddedStudies:
+    """Study vectors of the CT that rows name, as paths inside `folder`; `read` opens one (StudyError when it cannot).
+
+    One CT is in memory at a time.
+    """
+    named = [row for row in rows if row.volume]
+    vectors: dict[str, StudyVector] = {}
+    skipped: list[SkippedRow] = []
+    for done, row in enumerate(named):
+        progress(done / len(named), f"CT {done + 1} of {len(named)}: {row.study_id}")
+        try:
+            volume = read(_inside(folder, row.volume))
+        except StudyError as error:
+            skipped.append(SkippedRow(0, row.study_id, str(error)))
+            continue
+        vectors[row.study_id] = StudyVector(engine.embed_volume(volume).study_vector, volume.content_hash)
+    return EmbeddedStudies(vectors, tuple(skipped))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path `name` below `folder`; a table must not reach files elsewhere."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise StudyError(f'The volume "{name}" lies outside the folder of volumes. Put it inside and name it relative.')
+    if not path.exists():
+        raise StudyError(f'The volume "{name}" does not exist in the folder of volumes.')
+    return path
+
+
+def build_index(
+    rows: Sequence[ReportRow],
+    engine: GroundingEngine,
+    studies: Mapping[str, StudyVector] | None = None,
+    layout: Layout = "pca",
+    progress: Progress = silent,
+    parse: Callable[[str], ParsedReport] | None = None,
+) -> BuiltIndex:
+    """Embed every distinct sentence once and every report; labels that a row does not state come from its text.
+
+    Reports in which `parse` finds no sentence are skipped. Raises IndexFileError when nothing is left.
+    """
+    parsed, skipped = _parse_rows(rows, parse or _parser(), part_of(progress, 0.0, 0.2))
+    if not parsed:
+        raise IndexFileError(f"None of the {len(rows)} reports has a sentence to search. Check the table's columns.")
+    sentence_row: dict[str, int] = {}
+    lists = [[sentence_row.setdefault(s.text, len(sentence_row)) for s in report.sentences] for _, report in parsed]
+    sentences_of = collect_postings(lists)
+    sentence_vectors = _embed_sentences(list(sentence_row), engine, part_of(progress, 0.2, 0.6))
+    report_vectors = _embed_reports([report for _, report in parsed], engine, part_of(progress, 0.6, 0.85))
+    progress(0.85, "arranging vectors for search")
+    volume_rows, volume_vectors = _place_studies([row for row, _ in parsed], studies or {}, report_vectors.shape[1])
+    index = ReportIndex(
+        info=_describe(rows, engine, report_vectors.shape[1], layout),
+        texts=TextStore.build(_stored_reports(parsed, studies or {}), sentence_row),
+        reports=Neighbours.build(report_vectors),
+        sentences=Neighbours.build(sentence_vectors),
+        volumes=Neighbours.build(volume_vectors),
+        volume_rows=volume_rows,
+        sentences_of=sentences_of,
+        reports_of=invert_postings(sentences_of, len(sentence_row)),
+        labels=np.array([_label_row(row, report) for row, report in parsed], np.int8),
+        map_xy=lay_out(report_vectors, layout),
+        probe=np.asarray(engine.embed_sentences([PROBE])[0], np.float32),
+    )
+    progress(1.0, f"{len(index)} reports indexed")
+    return BuiltIndex(index, tuple(skipped))
+
+
+def _parser() -> Callable[[str], ParsedReport]:
+    from core.report.parse import parse_report
+
+    return parse_report
+
+
+def _parse_rows(
+    rows: Sequence[ReportRow], parse: Callable[[str], ParsedReport], progress: Progress
+) -> tuple[list[tuple[ReportRow, ParsedReport]], list[SkippedRow]]:
+    parsed, skipped = [], []
+    for done, row in enumerate(rows):
+        if done % BATCH == 0:
+            progress(done / len(rows), f"reading report {done + 1} of {len(rows)}")
+        report = parse(row.text)
+        if report.sentences:
+            parsed.append((row, report))
+        else:
+            skipped.append(SkippedRow(0, row.study_id, "no sentence found in the report"))
+    return parsed, skipped
+
+
+def _embed_sentences(sentences: list[str], engine: GroundingEngine, progress: Progress) -> np.ndarray:
+    """(S, D) float32 unit vectors."""
+    batches = []
+    for start in range(0, len(sentences), BATCH):
+        progress(start / len(sentences), f"embedding sentence {start + 1} of {len(sentences)}")
+        batches.append(np.asarray(engine.embed_sentences(sentences[start : start + BATCH]), np.float32))
+    return np.concatenate(batches)
+
+
+def _embed_reports(reports: list[ParsedReport], engine: GroundingEngine, progress: Progress) -> np.ndarray:
+    """(R, D) float32 unit vectors."""
+    vectors = []
+    for done, report in enumerate(reports):
+        if done % BATCH == 0:
+            progress(done / len(reports), f"embedding report {done + 1} of {len(reports)}")
+        vectors.append(engine.embed_report([sentence.text for sentence in report.sentences]))
+    return np.asarray(vectors, np.float32)
+
+
+def _place_studies(
+    rows: list[ReportRow], studies: Mapping[str, StudyVector], width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (V,) int64 that have a CT, and its vectors (V, D)."""
+    at = [number for number, row in enumerate(rows) if row.study_id in studies]
+    vectors = [studies[rows[number].study_id].vector for number in at]
+    stacked = np.asarray(vectors, np.float32) if vectors else np.zeros((0, width), np.float32)
+    return np.array(at, np.int64), stacked
+
+
+def _stored_reports(
+    parsed: list[tuple[ReportRow, ParsedReport]], studies: Mapping[str, StudyVector]
+) -> Iterable[StoredReport]:
+    for row, _ in parsed:
+        study = studies.get(row.study_id)
+        yield StoredReport(row.study_id, row.text, row.volume, study.content_hash if study else "", row.extra)
+
+
+def _label_row(row: ReportRow, report: ParsedReport) -> list[int]:
+    """18 numbers: what the table states, else what the text says, else unknown."""
+    known = report.labels18 | row.labels
+    return [int(known.get(label, UNKNOWN)) for label in CT_RATE_LABELS]
+
+
+def _describe(rows: Sequence[ReportRow], engine: GroundingEngine, width: int, layout: Layout) -> IndexInfo:
+    columns = dict.fromkeys(name for row in rows for name in row.extra)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return IndexInfo(engine.name, str(getattr(engine, "version", "")), width, now, tuple(columns), layout)

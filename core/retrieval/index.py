@@ -1,0 +1,286 @@
+"""A collection of reports, some with CT, that can be searched by text, sentence, CT or study."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from core.errors import IndexFileError
+from core.findings import CT_RATE_LABELS
+from core.grounding.engine import GroundingEngine
+from core.report.sentences import split_sentences
+from core.retrieval.neighbours import Nearest, Neighbours
+from core.retrieval.postings import Postings
+from core.retrieval.results import Hit, SearchResult
+from core.retrieval.table import known_label
+from core.retrieval.texts import TextStore
+
+Compare = Literal["reports", "volumes"]
+UNKNOWN = -1
+PROBE = "Small left pleural effusion with adjacent compressive atelectasis."
+"""Embedded when an index is built and again when it is opened: the same engine gives the same vector."""
+MAX_QUERY_CHARACTERS = 20_000
+MAX_QUERY_SENTENCES = 64
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """Where an index comes from; part of its meta.json."""
+
+    engine: str
+    """Name of the engine whose vectors these are."""
+    engine_version: str
+    """Hash or version of the engine's weights, "" when it gives none."""
+    dimension: int
+    """D, numbers per vector."""
+    created_utc: str
+    """ISO 8601."""
+    metadata_columns: tuple[str, ...] = ()
+    """Columns of the source table that are kept with each report."""
+    layout: str = "pca"
+    """How `ReportIndex.map_xy` was made."""
+
+
+class _Query(NamedTuple):
+    """What is compared: a report vector (D,), and sentence vectors (Q, D), Q = 0 to compare whole reports only."""
+
+    whole: np.ndarray
+    sentences: np.ndarray
+    sentence_weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class ReportIndex:
+    """R reports, S distinct sentences, V reports whose CT was embedded.
+
+    A text query scores a report with `sentence_weight` times the cosine of its best sentence (averaged over the
+    query's sentences) plus the rest times the cosine of the whole report. A CT or a study is compared whole.
+    Searching is safe from several threads.
+    """
+
+    info: IndexInfo
+    texts: TextStore
+    reports: Neighbours
+    """(R, D) float32 unit vectors of whole reports."""
+    sentences: Neighbours
+    """(S, D) float32 unit vectors of distinct sentences."""
+    volumes: Neighbours
+    """(V, D) float32 unit study vectors."""
+    volume_rows: np.ndarray
+    """(V,) int64, the report of each study vector."""
+    sentences_of: Postings
+    """Report -> its sentences in reading order."""
+    reports_of: Postings
+    """Sentence -> the reports that contain it."""
+    labels: np.ndarray
+    """(R, 18) int8 in the order of CT_RATE_LABELS: 1 present, 0 not, -1 unknown."""
+    map_xy: np.ndarray
+    """(R, 2) float32 in [-1, 1]: the collection as a flat map."""
+    probe: np.ndarray
+    """(D,) float32, the engine's vector of `PROBE`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def search_text(
+        self,
+        text: str,
+        engine: GroundingEngine,
+        count: int = 10,
+        where: dict[str, bool] | None = None,
+        sentence_weight: float = 0.7,
+    ) -> SearchResult:
+        """Reports that say something like `text` (a phrase, a sentence or a whole report).
+
+        `where`: CT-RATE label -> value that a report must have; unknown is neither. Raises IndexFileError when the
+        query is empty, the label unknown, or the engine is not the one that built the index.
+        """
+        began = time.perf_counter()
+        self.require_engine(engine)
+        sentences = split_query(text)
+        query = _Query(
+            engine.embed_report(sentences), np.asarray(engine.embed_sentences(sentences), np.float32), sentence_weight
+        )
+        return self._search(query, count, self._allowed(where or {}), began)
+
+    def search_sentence(
+        self, sentence: str, engine: GroundingEngine, count: int = 10, where: dict[str, bool] | None = None
+    ) -> SearchResult:
+        """Reports with a sentence like this one; what else they say does not count."""
+        return self.search_text(sentence, engine, count, where, sentence_weight=1.0)
+
+    def search_volume(
+        self,
+        study_vector: np.ndarray,
+        count: int = 10,
+        where: dict[str, bool] | None = None,
+        content_hash: str = "",
+        compare: Compare = "reports",
+    ) -> SearchResult:
+        """Reports nearest to a CT by its study vector (D,), or with `compare` "volumes" the CT nearest to it.
+
+        The CT with `content_hash` itself is left out.
+        """
+        began = time.perf_counter()
+        vector = self._checked_vector(study_vector)
+        allowed = self._allowed(where or {})
+        allowed[self.texts.rows_of_hash(content_hash)] = False
+        return self._search_whole(vector, count, allowed, compare, began)
+
+    def search_study(
+        self, study_id: str, count: int = 10, where: dict[str, bool] | None = None, compare: Compare = "reports"
+    ) -> SearchResult:
+        """Reports, or CT, most like those of an indexed study, which is left out. Raises IndexFileError."""
+        began = time.perf_counter()
+        row = self.texts.row_of(study_id)
+        if row is None:
+            raise IndexFileError(f'No study "{study_id[:80]}" among the {len(self)} of this index; check its spelling.')
+        vector = self._volume_vector(row, study_id) if compare == "volumes" else self.reports.vectors[row]
+        allowed = self._allowed(where or {})
+        allowed[row] = False
+        return self._search_whole(np.asarray(vector, np.float32), count, allowed, compare, began)
+
+    def count_matching(self, where: dict[str, bool]) -> int:
+        """How many reports have these label values."""
+        return int(self._allowed(where).sum())
+
+    def require_engine(self, engine: GroundingEngine) -> None:
+        """Raise IndexFileError unless `engine` gives the vectors that this index holds."""
+        found = engine.embed_sentences([PROBE])[0]
+        same_space = found.shape == self.probe.shape and float(found @ self.probe) > 0.999
+        if engine.name != self.info.engine or not same_space:
+            detail = "" if engine.name != self.info.engine else " with other weights"
+            raise IndexFileError(
+                f'This index was built with the engine "{self.info.engine}" ({self.info.dimension} numbers per '
+                f'vector){detail}; the engine here is "{engine.name}" ({found.shape[0]}). Choose the same engine, or '
+                "build the index again."
+            )
+
+    def _checked_vector(self, vector: np.ndarray) -> np.ndarray:
+        if vector.shape != (self.info.dimension,):
+            raise IndexFileError(
+                f"The CT's vector has shape {vector.shape}, this index holds vectors of {self.info.dimension} numbers "
+                f'from the engine "{self.info.engine}". Choose that engine, or build the index again.'
+            )
+        return np.asarray(vector, np.float32)
+
+    def _volume_vector(self, row: int, study_id: str) -> np.ndarray:
+        at = np.flatnonzero(self.volume_rows == row)
+        if len(at) == 0:
+            raise IndexFileError(f'The CT of "{study_id}" is not in this index; build it with the folder of volumes.')
+        return np.asarray(self.volumes.vectors[at[0]], np.float32)
+
+    def _allowed(self, where: dict[str, bool]) -> np.ndarray:
+        """(R,) bool, True = the report has every wanted label value."""
+        allowed = np.ones(len(self), bool)
+        for name, wanted in where.items():
+            allowed &= self.labels[:, CT_RATE_LABELS.index(known_label(name))] == int(wanted)
+        return allowed
+
+    def _search_whole(
+        self, vector: np.ndarray, count: int, allowed: np.ndarray, compare: Compare, began: float
+    ) -> SearchResult:
+        """Compare one vector (D,) with report vectors or study vectors."""
+        if compare == "reports":
+            return self._search(_Query(vector, vector[None][:0], 0.0), count, allowed, began)
+        found = self.volumes.nearest(vector[None], max(0, count), allowed[self.volume_rows])
+        rows = self.volume_rows[found.rows[0][found.rows[0] >= 0]]
+        scores = found.cosines[0][: len(rows)]
+        return self._result(rows, scores, vector[None], int(allowed[self.volume_rows].sum()), began)
+
+    def _search(self, query: _Query, count: int, allowed: np.ndarray, began: float) -> SearchResult:
+        """Gather candidates by report and by sentence, score each exactly, keep the best."""
+        count = max(0, min(count, int(allowed.sum())))
+        rows = self._candidates(query, count, allowed)
+        scores = self._scores(query, rows)
+        order = np.lexsort((rows, -np.round(scores, 6)))[:count]  # rounded: equal reports keep the table's order
+        shown = query.sentences if len(query.sentences) else query.whole[None]
+        return self._result(rows[order], scores[order], shown, int(allowed.sum()), began)
+
+    def _candidates(self, query: _Query, count: int, allowed: np.ndarray) -> np.ndarray:
+        """Rows (C,) that contain the best reports: the nearest reports, and those with the nearest sentences."""
+        width = max(64, 4 * count)
+        whole = self.reports.nearest(query.whole[None], width, allowed).rows[0]
+        found = [whole[whole >= 0]]
+        if query.sentence_weight > 0 and len(query.sentences):
+            usable = None if allowed.all() else self._usable_sentences(allowed)
+            nearest = self.sentences.nearest(query.sentences, width, usable)
+            found += [self._holders(query, ids, width, allowed) for ids in _useful_sentences(nearest, width)]
+        return np.unique(np.concatenate(found).astype(np.int64))
+
+    def _usable_sentences(self, allowed: np.ndarray) -> np.ndarray:
+        """(S,) bool, True = the sentence occurs in an allowed report."""
+        owners = np.repeat(allowed, np.diff(self.sentences_of.starts))
+        usable = np.zeros(len(self.reports_of.starts) - 1, bool)
+        usable[self.sentences_of.members[owners]] = True
+        return usable
+
+    def _holders(self, query: _Query, sentences: np.ndarray, width: int, allowed: np.ndarray) -> np.ndarray:
+        """Reports with one of `sentences` (best first), about `width` of them.
+
+        Where a sentence stands in very many reports, those of them nearest to the query as a whole are taken.
+        """
+        found: list[np.ndarray] = []
+        total = 0
+        for sentence in sentences:
+            rows = self.reports_of.of(int(sentence))
+            rows = rows[allowed[rows]]
+            if len(rows) > width:
+                holds = np.zeros(len(self), bool)
+                holds[rows] = True
+                rows = self.reports.nearest(query.whole[None], width, holds).rows[0]
+            found.append(rows[rows >= 0])
+            total += len(found[-1])
+            if total >= width:
+                break
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def _scores(self, query: _Query, rows: np.ndarray) -> np.ndarray:
+        """Exact scores (C,) of reports `rows` (C,)."""
+        whole = np.asarray(self.reports.vectors[rows], np.float32) @ query.whole
+        if query.sentence_weight == 0 or not len(query.sentences) or not len(rows):
+            return whole
+        best = self._best_sentences(query.sentences, rows)[0].mean(axis=1)
+        return query.sentence_weight * best + (1 - query.sentence_weight) * whole
+
+    def _best_sentences(self, vectors: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per report (C,): its best cosine with each query vector (C, Q); all cosines (n, Q); their sentences (n,)."""
+        members, begins = self.sentences_of.of_many(rows)
+        distinct, at = np.unique(members, return_inverse=True)
+        cosines = (np.asarray(self.sentences.vectors[distinct], np.float32) @ vectors.T)[at]
+        return np.maximum.reduceat(cosines, begins, axis=0), cosines, members
+
+    def _result(
+        self, rows: np.ndarray, scores: np.ndarray, vectors: np.ndarray, remaining: int, began: float
+    ) -> SearchResult:
+        hits = tuple(self._hit(int(row), float(score), vectors) for row, score in zip(rows, scores, strict=True))
+        return SearchResult(hits, remaining, (time.perf_counter() - began) * 1000)
+
+    def _hit(self, row: int, score: float, vectors: np.ndarray) -> Hit:
+        report = self.texts.report(row)
+        _, cosines, members = self._best_sentences(vectors, np.array([row]))
+        passage = self.texts.sentence(int(members[cosines.max(axis=1).argmax()]))
+        return Hit(report.study_id, score, passage, report.text, self.labels_of(row), report.volume, row)
+
+    def labels_of(self, row: int) -> dict[str, bool]:
+        """CT-RATE label -> value, for those known of a report."""
+        values = zip(CT_RATE_LABELS, self.labels[row], strict=True)
+        return {label: bool(value) for label, value in values if value != UNKNOWN}
+
+
+def _useful_sentences(nearest: Nearest, width: int) -> list[np.ndarray]:
+    """For each query sentence the rows of the sentences found, best first, at most `width`."""
+    return [rows[rows >= 0][:width] for rows in nearest.rows]
+
+
+def split_query(text: str) -> list[str]:
+    """The sentences of a query. Raises IndexFileError when it is empty or far too long."""
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise IndexFileError(
+            f"The query has {len(text)} characters; at most {MAX_QUERY_CHARACTERS}. Search for a part of it."
+        )
+    if not text.strip():
+        raise IndexFileError("The query is empty. Type a phrase, a sentence or a report.")
+    sentences = [span.text for span in split_sentences(text)] or [text.strip()]
+    return sentences[:MAX_QUERY_SENTENCES]
