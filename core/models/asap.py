@@ -1,0 +1,232 @@
+"""ASAP (arXiv 2606.00602): masked volumes, injected anatomy, sentence-region alignment, report decoding."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import ConfigError
+from core.models.asap_config import ASAPConfig
+from core.models.bert import FeatureHead
+from core.models.fusion import ReportDecoder
+from core.models.losses import (
+    alignment_logits,
+    alignment_loss,
+    balanced_injection_loss,
+    injection_loss,
+    language_loss,
+    reconstruction_loss,
+    region_presence_loss,
+    region_softmax_loss,
+    size_prior_loss,
+    study_contrast_loss,
+)
+from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, patchify
+from core.models.selection import Selection, SizeRule, pool_sentences, select_patches
+from core.models.text import TextEncoder
+from core.models.vit import initialise_linear
+
+TensorMap = Mapping[str, Tensor]
+
+
+class Aligned(NamedTuple):
+    """Sentences of each study and the patches they chose."""
+
+    sentences: Tensor  # (B, S, D), zero rows in empty slots
+    valid: Tensor  # (B, S) bool, True = real sentence
+    patches: Tensor  # (B, V, D) projected patches that were chosen from
+    size_logit: Tensor  # (B, S)
+    selection: Selection
+
+
+class ASAP(MaskedAutoencoder3d):
+    """The full pre-training model; parameter names are those of the published checkpoint.
+
+    A batch is a mapping with the tensors that `trainers.batch` lists; `forward` returns the losses by name.
+    """
+
+    def __init__(self, config: ASAPConfig) -> None:
+        super().__init__(config.vision, config.decoder, config.classes)
+        self.config = config
+        width, unused = config.vision.width, not config.fixes.no_unused_weights
+        self.bert_encoder = TextEncoder(config.text, config.text_projection_width if unused else None)
+        if config.text_frozen:
+            self.bert_encoder.freeze(always_eval=config.fixes.text_in_eval_mode)
+        self.bert_feature_proj = FeatureHead(config.text.width, width)
+        self.finding_align_img_mlp = FeatureHead(width, width)
+        self.align_text_mlp = FeatureHead(config.text.width, width)
+        self.regression_head = nn.Linear(width, 1)
+        self.bert_mlp = nn.Linear(width, width)
+        if unused:
+            self.bert_topk_mlp = nn.Linear(width, width)
+        for head in (self.bert_feature_proj, self.finding_align_img_mlp, self.align_text_mlp):
+            head.apply(initialise_linear)
+        self.regression_head.apply(initialise_linear)
+        self.bert_mlp.apply(initialise_linear)
+        self.bert_decoder = ReportDecoder(config.report, unused)
+        self.size_rule = SizeRule(
+            config.log2_size_min, config.size_steps, config.size_softness if config.fixes.learned_size else 0.0
+        )
+        if config.has_grounding:
+            self.grounding_scale = nn.Parameter(torch.tensor(10.0))
+            self.grounding_bias = nn.Parameter(torch.tensor(-2.0))
+
+    # ------------------------------------------------------------------ inference
+
+    def project_patches(self, tokens: Tensor) -> Tensor:
+        """phi_img: encoder tokens (..., D) -> alignment space (..., D), not normalised."""
+        return self.finding_align_img_mlp(tokens)
+
+    def embed_sentences(self, ids: Tensor, attn: Tensor, sentence_map: Tensor | None = None) -> Tensor:
+        """Sentence vectors (S, D) in the alignment space, not normalised; ids, attn (N, T) int64, bool.
+
+        Without a map every row is one sentence (S = N; [CLS], the first token, is left out of the mean). With a map
+        (N, T), 1..S per row, all sentences of all rows follow each other and empty slots are dropped.
+        """
+        if sentence_map is None:
+            sentence_map = attn.long()
+            sentence_map[:, 0] = 0
+        pooled, valid = self._pool(self.bert_encoder(ids, attn), sentence_map)
+        return pooled[valid]
+
+    def presence_logits(self, cosine: Tensor) -> Tensor:
+        """Trained yes/no of a cosine between a sentence and a patch; exists with the grounding term only."""
+        if not self.config.has_grounding:
+            raise ConfigError("This model was trained without the grounding term; it has no presence read-out.")
+        return self.grounding_scale * cosine + self.grounding_bias
+
+    # ------------------------------------------------------------------- training
+
+    def forward(self, batch: TensorMap, noise: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses by name and their weighted `total`; `noise` (B, L) chooses the hidden patches, smallest are kept."""
+        config, images = self.config, batch["image"]
+        if noise is None:
+            noise = torch.rand(len(images), config.vision.patches, device=images.device)
+        encoded = self.encode_visible(images, noise, config.mask_ratio)
+        losses = self._volume_losses(batch, encoded)
+        aligned = self.align(batch, encoded) if self._needs_alignment() else None
+        if aligned is not None:
+            losses |= self._text_losses(batch, aligned, encoded)
+        if config.weights.language > 0 and aligned is not None:
+            losses["language"] = self._language_loss(batch, encoded, aligned)
+        zero = images.new_zeros(())
+        losses["total"] = sum((getattr(config.weights, name) * value for name, value in losses.items()), zero)
+        return losses
+
+    def align(self, batch: TensorMap, encoded: Encoded) -> Aligned:
+        """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`)."""
+        states = self.bert_encoder(batch["findings_ids"], batch["findings_attn"])
+        sentence_map = batch["findings_sent"].long().clone()
+        sentence_map[:, 0] = 0  # [CLS] belongs to sentence 1 in the released map, but is never pooled
+        tokens = self._alignment_tokens(batch["image"], encoded)
+        with torch.autocast(tokens.device.type, enabled=False):  # bf16 cosines over 0.07 would be a coarse staircase
+            sentences, valid = self._pool(states.float(), sentence_map)
+            patches = self.project_patches(tokens.float())
+            size_logit = self.regression_head(sentences)[..., 0]
+            selection = select_patches(sentences, patches, size_logit, self.size_rule)
+        return Aligned(sentences, valid, patches, size_logit, selection)
+
+    def fuse(self, batch: TensorMap, encoded: Encoded, regions: Tensor, valid: Tensor) -> Tensor:
+        """Report-decoder states (B, T, D) of the masked report, given regions (B, S, D) with valid (B, S) bool."""
+        words = self.bert_feature_proj(self.bert_encoder(batch["mlm_in"], batch["report_attn"]))
+        memory, overview = self.visual_memory(encoded, regions, valid)
+        return self.bert_decoder(words, batch["report_attn"], memory, overview)
+
+    def visual_memory(self, encoded: Encoded, regions: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What the report decoder looks at: [mean region; patches] (B, 1 + V, D) and the mean patch (B, 1, D)."""
+        patches = self.bert_mlp(encoded.patches)
+        if self.config.fixes.padding_masked:
+            counted = valid[..., None].to(regions.dtype)
+            mean_region = (regions * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        else:
+            mean_region = regions.mean(dim=1)
+        region_token = self.config.region_share * mean_region[:, None].to(patches.dtype)
+        return torch.cat([region_token, patches], dim=1), patches.mean(dim=1, keepdim=True)
+
+    def _needs_alignment(self) -> bool:
+        weights = self.config.weights
+        return max(weights.alignment, weights.language, weights.study, weights.grounding, weights.size_prior) > 0
+
+    def _pool(self, states: Tensor, sentence_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Project tokens, then average per sentence: (B, S, D) and which slots are real (B, S) bool."""
+        return pool_sentences(self.align_text_mlp(states), sentence_map, max(1, int(sentence_map.max())))
+
+    def _alignment_tokens(self, images: Tensor, encoded: Encoded) -> Tensor:
+        """Encoder tokens (B, V, D) that sentences choose from."""
+        if self.config.fixes.unmasked_alignment and self.config.mask_ratio > 0:
+            return rearrange(self.encode_patches(images), "b x y z d -> b (x y z) d")
+        return encoded.patches
+
+    def _volume_losses(self, batch: TensorMap, encoded: Encoded) -> dict[str, Tensor]:
+        config, patch = self.config, self.config.vision.patch_size
+        losses: dict[str, Tensor] = {}
+        if max(config.weights.reconstruction, config.weights.injection) == 0:
+            return losses
+        decoded = self.decode(encoded, with_voxels=config.weights.reconstruction > 0)
+        if decoded.voxels is not None:
+            losses["reconstruction"] = reconstruction_loss(
+                decoded.voxels, patchify(batch["image"], patch), encoded.masking.hidden, over_all=True
+            )
+        if config.weights.injection > 0:
+            fractions = class_fractions(batch["organ_mask"], config.classes, patch)
+            loss_of = balanced_injection_loss if config.fixes.balanced_injection else injection_loss
+            losses["injection"] = loss_of(decoded.anatomy_logits, fractions)
+        return losses
+
+    def _text_losses(self, batch: TensorMap, aligned: Aligned, encoded: Encoded) -> dict[str, Tensor]:
+        weights, losses = self.config.weights, {}
+        with torch.autocast(aligned.patches.device.type, enabled=False):
+            if weights.alignment > 0:
+                logits = alignment_logits(aligned.sentences, aligned.selection.regions, self.config.temperature)
+                losses["alignment"] = alignment_loss(logits, aligned.valid, self.config.fixes.padding_masked)
+            if weights.study > 0:
+                losses["study"] = self._study_loss(batch["findings_ids"], aligned)
+            if weights.grounding > 0 and "sentence_target" in batch:
+                losses["grounding"] = self._grounding_loss(batch, aligned, encoded)
+            if weights.size_prior > 0:
+                losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid)
+        return losses
+
+    def _study_loss(self, ids: Tensor, aligned: Aligned) -> Tensor:
+        """Mean patch against mean sentence over the studies of the batch that have a sentence."""
+        counted = aligned.valid[..., None].float()
+        reports = (aligned.sentences * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        same = (ids[:, None] == ids[None, :]).all(dim=-1)
+        told = aligned.valid.any(dim=1)
+        if int(told.sum()) < 2:  # nothing to tell apart
+            return aligned.patches.new_zeros(())
+        volumes = aligned.patches.mean(dim=1)
+        return study_contrast_loss(volumes[told], reports[told], same[told][:, told], self.config.temperature)
+
+    def _grounding_loss(self, batch: TensorMap, aligned: Aligned, encoded: Encoded) -> Tensor:
+        """Cosines against true regions, on the patches that the alignment saw."""
+        cosine = aligned.selection.cosine
+        slots = min(cosine.shape[1], batch["sentence_target"].shape[1])  # a batch may pad one further than the other
+        cosine, target = cosine[:, :slots], batch["sentence_target"][:, :slots]
+        valid = batch["sentence_target_valid"][:, :slots] & aligned.valid[:, :slots]
+        if target.shape[2] != cosine.shape[2]:  # only the visible patches were compared
+            present = target.any(dim=-1)
+            target = target.gather(2, repeat(encoded.masking.keep, "b v -> b s v", s=slots))
+            valid = valid & (target.any(dim=-1) == present)  # a hidden region is not an absent one
+        terms, loss = self.config.grounding_terms, cosine.new_zeros(())
+        if terms != "presence":
+            loss = loss + region_softmax_loss(cosine, target, valid, self.config.temperature)
+        if terms != "softmax":
+            loss = loss + region_presence_loss(self.presence_logits(cosine), target, valid)
+        return loss
+
+    def _language_loss(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> Tensor:
+        """Cross-entropy of the report's tokens; the vocabulary is only computed where it counts."""
+        states = self.fuse(batch, encoded, aligned.selection.regions, aligned.valid)
+        if not self.config.fixes.language_on_masked_only:
+            return language_loss(self.bert_decoder.cls(states).flatten(0, 1), batch["report_ids"].flatten())
+        counted = batch["mlm_labels"] >= 0
+        return language_loss(self.bert_decoder.cls(states[counted]), batch["mlm_labels"][counted])
+
+
+def study_vector(projected: Tensor) -> Tensor:
+    """Unit vector of whole volumes from projected patches (B, V, D) -> (B, D); what the study contrast compares."""
+    return F.normalize(projected.mean(dim=1), dim=-1)

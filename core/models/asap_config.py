@@ -1,0 +1,146 @@
+"""Every size and switch of ASAP, and its named presets."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from core.errors import ConfigError
+from core.models.bert import BertConfig
+from core.models.mae import DecoderConfig
+from core.models.vit import VisionConfig
+
+REPORT_DECODER = BertConfig(depth=6, heads=6, mlp_width=1536, positions=256, dropout=0.1, attention_dropout=0.1)
+"""ASAP's report decoder."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term counts in the total; a term of weight 0 is not computed."""
+
+    reconstruction: float = 1.0
+    """Hidden voxels (MIM)."""
+    injection: float = 1.0
+    """Anatomy class shares of every patch."""
+    language: float = 1.0
+    """Masked report tokens."""
+    alignment: float = 1.0
+    """Sentences against the regions of their own report."""
+    study: float = 0.0
+    """Whole volumes against whole reports of the batch (mends spec 7.1, point 5)."""
+    grounding: float = 0.0
+    """Sentences against their true regions, when the batch carries `sentence_target`."""
+    size_prior: float = 0.0
+    """Pull of the learned region size to the middle of its range."""
+
+    def __post_init__(self) -> None:
+        if min(vars(self).values()) < 0:
+            raise ConfigError(f"Loss weights must not be negative, got {self}.")
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """Defects of the released code (spec 7.1), each mended on its own; all False = as released."""
+
+    learned_size: bool = True
+    """A mixture over region sizes, so that the size head gets a gradient (point 1)."""
+    no_unused_weights: bool = True
+    """Leave out weights that no computation reads; the published layout has them (point 2)."""
+    padding_masked: bool = True
+    """Empty sentence slots neither act as negatives nor enter the mean region (point 3)."""
+    language_on_masked_only: bool = True
+    """The language loss counts masked real tokens only, not padding and visible ones (point 6)."""
+    text_in_eval_mode: bool = True
+    """The frozen text encoder runs without dropout (point 7)."""
+    balanced_injection: bool = True
+    """Every anatomy class weighs the same in the injection loss (point 10)."""
+    unmasked_alignment: bool = False
+    """Align on all patches by a second, unmasked pass; costs about twice the encoder's time (point 11)."""
+
+
+@dataclass(frozen=True)
+class ASAPConfig:
+    """The whole model; defaults are the released sizes with the released behaviour mended."""
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    """Volume encoder."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """Image decoder."""
+    text: BertConfig = field(default_factory=BertConfig)
+    """Text encoder."""
+    report: BertConfig = REPORT_DECODER
+    """Fusion layer and report decoder; as wide as `vision`, vocabulary of `text`."""
+    text_projection_width: int = 128
+    """CXR-BERT's CLS projection head, which only the published layout holds."""
+    classes: int = 9
+    """Anatomy classes, background included."""
+    mask_ratio: float = 0.75
+    """Share of patches that the encoder does not see."""
+    log2_size_min: int = 4
+    """A region has at least 2^this patches."""
+    size_steps: int = 3
+    """Number of region sizes, doubling from one to the next."""
+    size_softness: float = 0.5
+    """Spread of the mixture over sizes when `learned_size`."""
+    temperature: float = 0.07
+    """Of every softmax over cosines."""
+    region_share: float = 0.2
+    """Factor on the mean region token in the fusion memory."""
+    text_frozen: bool = True
+    """Whether the text encoder keeps the weights it starts with."""
+    grounding_terms: Literal["softmax", "presence", "both"] = "both"
+    """Softmax over patches, a yes or no per patch, or their sum."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    """Of the losses."""
+    fixes: Fixes = field(default_factory=Fixes)
+    """Which defects are mended."""
+
+    def __post_init__(self) -> None:
+        if (self.report.width, self.report.vocab_size) != (self.vision.width, self.text.vocab_size):
+            raise ConfigError(
+                f"The report decoder has width {self.report.width} and {self.report.vocab_size} words; expected the "
+                f"volume encoder's width {self.vision.width} and the text encoder's {self.text.vocab_size} words."
+            )
+        if not 0 <= self.mask_ratio < 1 or int(self.vision.patches * (1 - self.mask_ratio) + 1e-9) < 1:
+            raise ConfigError(f"mask_ratio is {self.mask_ratio}; expected [0, 1) with at least one patch visible.")
+        if min(self.temperature, self.size_softness) <= 0 or self.classes < 2 or self.size_steps < 1:
+            raise ConfigError(
+                "temperature and size_softness must be above 0, classes at least 2, size_steps at least 1."
+            )
+
+    @property
+    def has_grounding(self) -> bool:
+        """Whether the supervised grounding term, and its two scalars, exist."""
+        return self.weights.grounding > 0
+
+
+RELEASED_FIXES = Fixes(
+    learned_size=False,
+    no_unused_weights=False,
+    padding_masked=False,
+    language_on_masked_only=False,
+    text_in_eval_mode=False,
+    balanced_injection=False,
+)
+
+
+def released() -> ASAPConfig:
+    """The published code, size by size and defect by defect; its weights load strictly."""
+    return ASAPConfig(fixes=RELEASED_FIXES)
+
+
+def corrected() -> ASAPConfig:
+    """The published sizes with every defect mended whose mending does not slow training down."""
+    return ASAPConfig(weights=LossWeights(size_prior=0.01))
+
+
+def tiny(vocab_size: int) -> ASAPConfig:
+    """`corrected` in the size of a few seconds of CPU training: 32x32x16 voxels, 64 patches, width 48, depth 2."""
+    text = BertConfig(vocab_size, width=48, depth=2, heads=4, mlp_width=96, positions=128, dropout=0.0)
+    return replace(
+        corrected(),
+        vision=VisionConfig((32, 32, 16), (8, 8, 4), width=48, depth=2, heads=4, mlp_ratio=2),
+        decoder=DecoderConfig(width=48, depth=2, heads=4, mlp_ratio=2, injection_block=0),
+        text=replace(text, attention_dropout=0.0),
+        report=replace(text, depth=1, attention_dropout=0.0),
+        text_frozen=False,
+        log2_size_min=1,
+    )

@@ -1,0 +1,216 @@
+"""BERT from its parts, with Hugging Face's parameter names, so that CXR-BERT's weights load by name."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import ConfigError
+from core.models.vit import require_divides
+
+EPS = 1e-12
+"""Epsilon of every LayerNorm of BERT."""
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a BERT; the defaults are CXR-BERT's."""
+
+    vocab_size: int = 30522
+    """Entries of the word-piece vocabulary."""
+    width: int = 768
+    """Features per token."""
+    depth: int = 12
+    """Layers."""
+    heads: int = 12
+    """Attention heads; must divide `width`."""
+    mlp_width: int = 3072
+    """Hidden width of the feed-forward part."""
+    positions: int = 512
+    """Longest text in tokens."""
+    dropout: float = 0.25
+    """Dropout after embeddings, attention and feed-forward."""
+    attention_dropout: float = 0.1
+    """Dropout on attention weights."""
+
+    def __post_init__(self) -> None:
+        require_divides(self.heads, self.width)
+        if min(self.vocab_size, self.positions, self.mlp_width) < 1 or self.depth < 0:
+            raise ConfigError(f"BERT sizes must be positive, got {self}.")
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, key_is_real: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention over heads, (B, H, N, d); key_is_real (B, M) bool, False = never attended."""
+    mask = None if key_is_real is None else key_is_real[:, None, None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+class SelfAttention(nn.Module):
+    """Queries from one sequence, keys and values from another (or the same); no output projection."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.attention_dropout
+        self.query, self.key, self.value = (nn.Linear(config.width, config.width) for _ in range(3))
+
+    def forward(self, states: Tensor, memory: Tensor, memory_is_real: Tensor | None = None) -> Tensor:
+        """states (B, N, D), memory (B, M, D), memory_is_real (B, M) bool -> (B, N, D)."""
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(
+            self._split(self.query(states)),
+            self._split(self.key(memory)),
+            self._split(self.value(memory)),
+            memory_is_real,
+            dropout,
+        )
+        return rearrange(mixed, "b h n d -> b n (h d)")
+
+    def probabilities(self, states: Tensor, memory: Tensor) -> Tensor:
+        """The attention weights themselves, for reading out where words look: (B, heads, N, M), rows sum to 1."""
+        query, key = self._split(self.query(states)), self._split(self.key(memory))
+        return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
+
+    def _split(self, states: Tensor) -> Tensor:
+        return rearrange(states, "b n (h d) -> b h n d", h=self.heads)
+
+
+class ResidualOutput(nn.Module):
+    """Linear, dropout, add, LayerNorm: the end of both halves of a BERT layer."""
+
+    def __init__(self, width_in: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width_in, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(residual + self.dropout(self.dense(states)))
+
+
+class BertAttention(nn.Module):
+    """Self-attention with its residual output: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = ResidualOutput(config.width, config.width, config.dropout)
+
+    def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
+        return self.output(self.self(states, states, is_real), states)
+
+
+class Intermediate(nn.Module):
+    """Linear and GELU: (..., D) -> (..., mlp_width)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.mlp_width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return F.gelu(self.dense(states))
+
+
+class BertLayer(nn.Module):
+    """Post-norm transformer layer: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = Intermediate(config)
+        self.output = ResidualOutput(config.mlp_width, config.width, config.dropout)
+
+    def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
+        states = self.attention(states, is_real)
+        return self.output(self.intermediate(states), states)
+
+
+class BertStack(nn.Module):
+    """The layers of a BERT: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.depth))
+
+    def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
+        for layer in self.layer:
+            states = layer(states, is_real)
+        return states
+
+
+class BertEmbeddings(nn.Module):
+    """Word + position + token-type (always 0) embedding: ids (B, T) int64 -> (B, T, D)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
+        self.position_embeddings = nn.Embedding(config.positions, config.width)
+        self.token_type_embeddings = nn.Embedding(2, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=EPS)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        length, longest = ids.shape[1], self.position_embeddings.num_embeddings
+        if length > longest:
+            raise ConfigError(f"A text has {length} tokens, the text encoder takes at most {longest}: shorten it.")
+        places = torch.arange(length, device=ids.device)
+        states = self.word_embeddings(ids) + self.position_embeddings(places)
+        return self.dropout(self.LayerNorm(states + self.token_type_embeddings.weight[0]))
+
+
+class MlmTransform(nn.Module):
+    """Linear, GELU, LayerNorm before the vocabulary: (..., D) -> (..., D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=EPS)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(states)))
+
+
+class MlmPredictions(nn.Module):
+    """States to vocabulary logits: (..., D) -> (..., vocab). `bias` and `decoder.bias` are one parameter."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.transform = MlmTransform(config.width)
+        self.decoder = nn.Linear(config.width, config.vocab_size)
+        self.bias = self.decoder.bias
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.decoder(self.transform(states))
+
+
+class MlmHead(nn.Module):
+    """Holds the predictions under the name that published weights use."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.predictions = MlmPredictions(config)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.predictions(states)
+
+
+class FeatureHead(nn.Module):
+    """Projection of the alignment, phi(x) = W2 LN(GELU(W1 x + b1)) + b2 (ASAP spec 2.6): (..., in) -> (..., out)."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.dense_to_hidden = nn.Linear(width_in, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=EPS)
+        self.dense_to_output = nn.Linear(width, width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.dense_to_output(self.LayerNorm(F.gelu(self.dense_to_hidden(states))))
+
+
+def initialise_bert(module: nn.Module) -> None:
+    """BERT's own start: normal(0, 0.02) for linear and embedding weights, zero biases; LayerNorm is left at 1, 0."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

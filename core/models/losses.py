@@ -1,0 +1,98 @@
+"""Losses as functions of tensors: masked reconstruction, anatomy, alignment, masked language, grounding.
+
+Each is a mean that stays 0, never NaN, when nothing counts (no hidden patch, no sentence, no masked word).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def reconstruction_loss(predicted: Tensor, target: Tensor, hidden: Tensor, over_all: bool) -> Tensor:
+    """Squared error on hidden patches; predicted, target (B, L, P), hidden (B, L) bool, True = was masked out.
+
+    over_all: divide by all voxels (ASAP as released: hidden share x MSE) and not by the hidden voxels (MAE).
+    """
+    counted = hidden.numel() if over_all else hidden.sum().clamp(min=1)
+    gap = predicted[hidden].float() - target[hidden].float()
+    return gap.square().sum() / (counted * target.shape[-1])
+
+
+def injection_loss(logits: Tensor, fractions: Tensor) -> Tensor:
+    """Binary cross-entropy of soft labels, mean over patches and classes; logits, fractions (B, L, C)."""
+    return F.binary_cross_entropy_with_logits(logits.float(), fractions)
+
+
+def balanced_injection_loss(logits: Tensor, fractions: Tensor) -> Tensor:
+    """As `injection_loss`, but inside and outside of every class weigh the same; classes not in the batch are left out.
+
+    Background fills most patches: without this a head that always answers background is nearly optimal.
+    """
+    logits = logits.float()
+    inside, outside = fractions.sum(dim=(0, 1)), (1 - fractions).sum(dim=(0, 1))  # (C,)
+    missed = (fractions * F.softplus(-logits)).sum(dim=(0, 1)) / inside.clamp(min=1e-6)
+    imagined = ((1 - fractions) * F.softplus(logits)).sum(dim=(0, 1)) / outside.clamp(min=1e-6)
+    counts = (inside > 0) & (outside > 0)
+    return ((missed + imagined) / 2)[counts].sum() / counts.sum().clamp(min=1)
+
+
+def alignment_logits(sentences: Tensor, regions: Tensor, temperature: float) -> Tensor:
+    """Cosine of sentences and regions (B, S, D) of one study, over the temperature: (B, S, S)."""
+    return F.normalize(sentences, dim=-1) @ F.normalize(regions, dim=-1).transpose(1, 2) / temperature
+
+
+def alignment_loss(logits: Tensor, valid: Tensor, mask_padding: bool) -> Tensor:
+    """Each sentence finds its region among the report's and each region its sentence; sum of both directions.
+
+    logits (B, S, S), valid (B, S) bool, True = real sentence. mask_padding: leave empty slots out of the softmaxes;
+    False is the released code, in which they act as negatives and the loss depends on the batch's longest report.
+    """
+    if mask_padding:
+        real = valid[:, :, None] & valid[:, None, :]
+        logits = logits.masked_fill(~real, torch.finfo(logits.dtype).min)
+    own_region = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
+    own_sentence = -logits.log_softmax(dim=1).diagonal(dim1=1, dim2=2)
+    return (own_region + own_sentence)[valid].sum() / valid.sum().clamp(min=1)
+
+
+def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the given tokens: logits (N, vocab), labels (N,) int64; 0 for no token."""
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
+
+
+def study_contrast_loss(volumes: Tensor, reports: Tensor, same_report: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE between studies, mean of both directions; volumes, reports (B, D).
+
+    same_report (B, B) bool, True = the two studies carry the same text and are positives of each other.
+    """
+    logits = F.normalize(volumes, dim=-1) @ F.normalize(reports, dim=-1).T / temperature
+    target = same_report.float() / same_report.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def region_softmax_loss(cosine: Tensor, target: Tensor, valid: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of softmax(cosine / temperature) over patches against the true region's share per patch.
+
+    cosine, target (B, S, L), target in [0, 1]; valid (B, S) bool. Sentences without a region are left out.
+    """
+    mass = target.sum(dim=-1)
+    counts = valid & (mass > 0)
+    share = target / mass.clamp(min=1e-6)[..., None]
+    per_sentence = -(share * (cosine / temperature).log_softmax(dim=-1)).sum(dim=-1)
+    return per_sentence[counts].sum() / counts.sum().clamp(min=1)
+
+
+def region_presence_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy per patch, inside and outside of the region weighing the same; logits, target (B, S, L).
+
+    A sentence whose finding is truly absent (valid, all zero) has only an outside: every patch must say no.
+    """
+    inside, outside = target.sum(dim=-1), (1 - target).sum(dim=-1)
+    missed = (target * F.softplus(-logits)).sum(dim=-1) / inside.clamp(min=1e-6)
+    imagined = ((1 - target) * F.softplus(logits)).sum(dim=-1) / outside.clamp(min=1e-6)
+    return ((missed + imagined)[valid] / 2).sum() / valid.sum().clamp(min=1)
+
+
+def size_prior_loss(size_logit: Tensor, valid: Tensor) -> Tensor:
+    """Pull the learned region size to the middle of its range: mean (sigmoid(logit) - 1/2)^2 over real sentences."""
+    return (size_logit.sigmoid() - 0.5).square()[valid].sum() / valid.sum().clamp(min=1)

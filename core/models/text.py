@@ -1,0 +1,52 @@
+"""The text encoder: a BERT whose last hidden state is all that is used, frozen or trained."""
+
+from torch import Tensor, nn
+
+from core.models.bert import BertConfig, BertEmbeddings, BertStack, FeatureHead, MlmHead, initialise_bert
+
+
+class BertBody(nn.Module):
+    """Embeddings and layers: ids (B, T) int64, is_real (B, T) bool -> last hidden state (B, T, D)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertStack(config)
+
+    def forward(self, ids: Tensor, is_real: Tensor) -> Tensor:
+        return self.encoder(self.embeddings(ids), is_real)
+
+
+class TextEncoder(nn.Module):
+    """CXR-BERT's layout: the body, and on request the two heads that nobody here calls but its weights contain."""
+
+    def __init__(self, config: BertConfig, unused_heads_width: int | None = None) -> None:
+        """unused_heads_width: width of CXR-BERT's CLS projection head; None leaves both unused heads out."""
+        super().__init__()
+        self.config = config
+        self.bert = BertBody(config)
+        if unused_heads_width is not None:
+            self.cls = MlmHead(config)
+            self.cls.predictions.decoder.weight = self.bert.embeddings.word_embeddings.weight  # tied, as published
+            self.cls_projection_head = FeatureHead(config.width, unused_heads_width)
+        self.apply(initialise_bert)
+        self._always_eval = False
+
+    def freeze(self, always_eval: bool = True) -> "TextEncoder":
+        """Stop training of all weights; `always_eval` keeps dropout off even while the model around it trains."""
+        self.requires_grad_(False)
+        self._always_eval = always_eval
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        super().train(mode and not self._always_eval)
+        return self
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of it trains."""
+        return not any(p.requires_grad for p in self.parameters())
+
+    def forward(self, ids: Tensor, is_real: Tensor) -> Tensor:
+        """Last hidden state (B, T, D) of ids (B, T) int64; is_real (B, T) bool, True = not padding."""
+        return self.bert(ids, is_real)

@@ -1,0 +1,180 @@
+"""A vision transformer over volumes; parameter names are timm's, so published weights load by name."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import ConfigError
+
+Size3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of the volume encoder; the defaults are ASAP's ViT-B."""
+
+    image_size: Size3 = (224, 224, 112)
+    """Voxels (x, y, z) of the crop the model is trained on."""
+    patch_size: Size3 = (16, 16, 8)
+    """Voxels (x, y, z) of one patch; must divide `image_size`."""
+    width: int = 768
+    """Features per token (D)."""
+    depth: int = 12
+    """Transformer blocks."""
+    heads: int = 12
+    """Attention heads; must divide `width`."""
+    mlp_ratio: int = 4
+    """Hidden width of a block's MLP, in multiples of `width`."""
+    norm_eps: float = 1e-6
+    """Epsilon of every LayerNorm."""
+
+    def __post_init__(self) -> None:
+        if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
+            raise ConfigError(f"patch_size {self.patch_size} must divide image_size {self.image_size}.")
+        require_divides(self.heads, self.width)
+        if self.width < 6:
+            raise ConfigError(f"width is {self.width}; the 3-D position code needs at least 6.")
+
+    @property
+    def grid(self) -> Size3:
+        """Patches (x, y, z) of the crop."""
+        x, y, z = (n // p for n, p in zip(self.image_size, self.patch_size, strict=True))
+        return x, y, z
+
+    @property
+    def patches(self) -> int:
+        """L, the number of patches of the crop."""
+        x, y, z = self.grid
+        return x * y * z
+
+    @property
+    def patch_voxels(self) -> int:
+        """P, the voxels of one patch."""
+        x, y, z = self.patch_size
+        return x * y * z
+
+
+def require_divides(heads: int, width: int) -> None:
+    """Refuse a width that its attention heads cannot share."""
+    if heads < 1 or width % heads:
+        raise ConfigError(f"width {width} is not a multiple of {heads} attention heads; change one of them.")
+
+
+def position_code(grid: Size3, width: int) -> Tensor:
+    """Fixed sine-cosine code of a patch grid with a zero row for CLS: (1, 1 + gx*gy*gz, width) float32.
+
+    Per axis sin(p*omega_k), cos(p*omega_k), omega_k = 10000^(-k/n), k < n = width // 6 (ASAP spec 2.2). Where 6 does
+    not divide the width, the last width - 6n features are zero.
+    """
+    count = width // 6
+    omega = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * omega for axis in axes]  # three times (L, n)
+    code = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return F.pad(code, (0, width - 6 * count, 1, 0))[None].float()
+
+
+class PatchEmbed(nn.Module):
+    """One strided convolution: (B, 1, X, Y, Z) -> (B, D, gx, gy, gz)."""
+
+    def __init__(self, patch: Size3, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(1, width, kernel_size=patch, stride=patch)
+        nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around a GELU: (..., D) -> (..., D)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int, eps: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
+        self.attn, self.mlp = Attention(width, heads), Mlp(width, mlp_ratio * width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for a linear layer, as MAE does; other modules are left alone."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+class VisionTransformer3d(nn.Module):
+    """Volume encoder with a CLS token and a fixed position code; images (B, 1, X, Y, Z) in [-1, 1]."""
+
+    pos_embed: Tensor
+
+    def __init__(self, vision: VisionConfig) -> None:
+        super().__init__()
+        self.vision = vision
+        self.patch_embed = PatchEmbed(vision.patch_size, vision.width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, vision.width))
+        self.register_buffer("pos_embed", position_code(vision.grid, vision.width))
+        self.blocks = nn.ModuleList(
+            Block(vision.width, vision.heads, vision.mlp_ratio, vision.norm_eps) for _ in range(vision.depth)
+        )
+        self.norm = nn.LayerNorm(vision.width, eps=vision.norm_eps)
+        self.blocks.apply(initialise_linear)
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """Patch embedding plus position code, before any block: (B, 1, X, Y, Z) -> (B, L, D), x-major."""
+        patches = self.patch_embed(images)
+        return rearrange(patches, "b d x y z -> b (x y z) d") + self._positions(patches.shape[2:])[:, 1:]
+
+    def run_blocks(self, patches: Tensor) -> Tensor:
+        """CLS and patch tokens through all blocks, before the last norm: (B, V, D) -> (B, 1 + V, D)."""
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
+        tokens = torch.cat([cls, patches], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Unmasked patch tokens after the last norm: (B, 1, X, Y, Z) -> (B, gx, gy, gz, D)."""
+        tokens = self.norm(self.run_blocks(self.embed_patches(images)))[:, 1:]
+        x, y, _ = (n // p for n, p in zip(images.shape[2:], self.vision.patch_size, strict=True))
+        return rearrange(tokens, "b (x y z) d -> b x y z d", x=x, y=y)
+
+    def _positions(self, grid: tuple[int, ...]) -> Tensor:
+        """The stored code, or for a crop of another size the same formula on its grid."""
+        if tuple(grid) == self.vision.grid:
+            return self.pos_embed
+        x, y, z = grid
+        return position_code((x, y, z), self.vision.width).to(self.pos_embed)

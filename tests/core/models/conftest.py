@@ -1,0 +1,16 @@
+"""Where the golden numbers of the published code lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(os.environ.get("ASAP_FIXTURES", Path(__file__).resolve().parents[4] / "shared" / "fixtures"))
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Folder of golden numbers; tests that need it are skipped where it is absent."""
+    if not FIXTURES.is_dir():
+        pytest.skip(f"golden numbers {FIXTURES} are absent (set ASAP_FIXTURES)")
+    return FIXTURES
