@@ -1,1 +1,1 @@
-"""Reading a CT from whatever a person drops on the page."""
+"""From a file, folder or zip to a CT in Hounsfield units, with a receipt of what was found and done."""

@@ -1,0 +1,164 @@
+"""DICOM files without their pixels: opened, checked, put into groups that could each be one volume."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from core.progress import Progress, silent
+from core.reading.dicom_frames import frame_headers
+from core.reading.file_kinds import DEFLATED_DICOM, HEAD_BYTES
+from core.reading.scan import DAMAGE
+
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""Enhanced CT and its legacy-converted kin: all slices in one file."""
+DIRECTORY = "1.2.840.10008.1.3.10"
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+SPLITTERS = (
+    "AcquisitionNumber",
+    "ImageType",
+    "ConvolutionKernel",
+    "TemporalPositionIdentifier",
+    "AcquisitionTime",
+    "SliceThickness",
+)
+"""What tells two scans apart that share a series and its places, most telling first."""
+
+
+@dataclass(frozen=True, eq=False)
+class SliceFile:
+    """One slice: a DICOM file, or a frame of one."""
+
+    path: Path
+    header: pydicom.Dataset
+    """Without pixels; of a multi-frame file, what the frame says of itself."""
+    frame: int | None = None
+    """Index of the frame in a multi-frame file."""
+    file: pydicom.Dataset | None = None
+    """Header of the whole multi-frame file."""
+
+    def text(self, keyword: str) -> str:
+        """The value as words, "" where absent."""
+        value = self.header.get(keyword)
+        if value is None:
+            return ""
+        return (
+            "\\".join(str(part) for part in value)
+            if isinstance(value, list | pydicom.multival.MultiValue)
+            else str(value)
+        )
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """`count` numbers, or None where they are absent or damaged."""
+        value = self.header.get(keyword)
+        try:
+            parts = [float(part) for part in (value if count > 1 else [value])]
+        except (TypeError, ValueError):
+            return None
+        return tuple(parts) if len(parts) == count else None
+
+    @property
+    def uid(self) -> str:
+        return self.text("SOPInstanceUID")
+
+    @property
+    def syntax(self) -> pydicom.uid.UID | None:
+        """Transfer syntax of the pixels; None in files that are too old to say."""
+        meta = getattr(self.file or self.header, "file_meta", None)
+        return None if meta is None else meta.get("TransferSyntaxUID")
+
+    @property
+    def is_localizer(self) -> bool:
+        """True = the overview picture that the scan was planned on."""
+        return "LOCALIZER" in self.text("ImageType").upper()
+
+
+class Headers(NamedTuple):
+    """What a set of DICOM files held."""
+
+    slices: list[SliceFile]
+    unreadable: list[str]  # names of files that claim to be DICOM and are not, or are cut off
+
+
+def read_headers(paths: Iterable[Path], progress: Progress = silent) -> Headers:
+    """Read the headers of DICOM files; a DICOMDIR is passed over, as it holds no image."""
+    listed, found, unreadable = list(paths), [], []
+    for number, path in enumerate(listed):
+        header = _read_header(path)
+        if header is None:
+            unreadable.append(path.name)
+        elif header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID")) != DIRECTORY:
+            found += _slices_of(path, header)
+        if number % 16 == 0:
+            progress(number / len(listed), f"Reading header {number + 1} of {len(listed)}")
+    return Headers(found, unreadable)
+
+
+def _read_header(path: Path) -> pydicom.FileDataset | None:
+    try:
+        with path.open("rb") as file:
+            if DEFLATED_DICOM in file.read(HEAD_BYTES):
+                return None  # unpacks without bound, and no scanner writes it
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        for element in header:  # pydicom converts values when they are first used: let damage show here
+            str(element.value) if element.VR != "SQ" else len(element.value)
+    except (InvalidDicomError, *DAMAGE):
+        return None
+    return header if header.get("SeriesInstanceUID") or header.get("SOPClassUID") or header.file_meta else None
+
+
+def _slices_of(path: Path, header: pydicom.FileDataset) -> list[SliceFile]:
+    if header.get("SOPClassUID") not in ENHANCED_CT:
+        return [SliceFile(path, header)]
+    frames = frame_headers(header)
+    return [SliceFile(path, frame, index, header) for index, frame in enumerate(frames)] or [SliceFile(path, header)]
+
+
+def group_slices(slices: list[SliceFile]) -> list[list[SliceFile]]:
+    """Groups that could each be one volume: same series, size, direction, voxel size and kind of image."""
+    groups: dict[tuple, list[SliceFile]] = {}
+    for item in slices:
+        groups.setdefault(_group_key(item), []).append(item)
+    return [part for group in groups.values() for part in _split_acquisitions(_without_copies(group))]
+
+
+def _group_key(item: SliceFile) -> tuple:
+    direction = item.numbers("ImageOrientationPatient", 6) or ()
+    spacing = item.numbers("PixelSpacing", 2) or ()
+    return (
+        item.text("SeriesInstanceUID"),
+        item.text("SOPClassUID"),
+        item.is_localizer,
+        tuple(round(value, 3) + 0.0 for value in direction),
+        tuple(round(value, 4) for value in spacing),
+        *(item.text(keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel")),
+        "" if item.frame is None else item.uid,
+    )
+
+
+def _without_copies(group: list[SliceFile]) -> list[SliceFile]:
+    """The same image twice in a folder (same SOP instance at the same place) counts once."""
+    unique = {(item.uid or str(item.path), item.frame, item.text("ImagePositionPatient")): item for item in group}
+    return list(unique.values())
+
+
+def _split_acquisitions(group: list[SliceFile]) -> list[list[SliceFile]]:
+    """Split a series that holds several scans of the same places, if some attribute tells them apart."""
+    places = [item.text("ImagePositionPatient") for item in group]
+    if len(set(places)) == len(places) or not all(places):
+        return [group]
+    for keyword in SPLITTERS:
+        parts: dict[str, list[SliceFile]] = {}
+        for item in group:
+            parts.setdefault(item.text(keyword), []).append(item)
+        if len(parts) > 1 and all(_has_distinct_places(part) for part in parts.values()):
+            return list(parts.values())
+    return [group]
+
+
+def _has_distinct_places(group: list[SliceFile]) -> bool:
+    places = {item.text("ImagePositionPatient") for item in group}
+    return len(places) == len(group)
