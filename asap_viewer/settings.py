@@ -1,0 +1,91 @@
+"""What may be set from outside, read from the environment here and nowhere else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ConfigError
+from core.reading.limits import GIB, ReadLimits
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process's settings. `read_settings` fills them; tests build their own."""
+
+    assets_folder: Path = REPOSITORY / "assets"
+    """Samples, the bundled model and the bundled index, as shipped."""
+    models_folder: Path = REPOSITORY / "models"
+    """ASAP_MODELS: where published weights are looked for; nothing is ever downloaded into it."""
+    data_folder: Path = REPOSITORY / "runs" / "data"
+    """ASAP_DATA: where this installation keeps what people write (annotations)."""
+    database_url: str = ""
+    """ASAP_DB: database of annotations; "" stands for an SQLite file in `data_folder`."""
+    totalseg_home: Path | None = None
+    """TOTALSEG_HOME_DIR: TotalSegmentator's own folder."""
+    totalseg_weights: Path | None = None
+    """TOTALSEG_WEIGHTS_PATH: the folder that holds its Dataset... folders."""
+    limits: ReadLimits = ReadLimits()
+    """ASAP_MAX_UPLOAD_GIB, ASAP_MAX_UNPACKED_GIB, ASAP_MAX_FILES: what may be handed in."""
+    host: str = "127.0.0.1"
+    """GRADIO_SERVER_NAME: address the page listens on."""
+    port: int = 7860
+    """PORT, or GRADIO_SERVER_PORT: where the page listens."""
+
+    @property
+    def annotations_url(self) -> str:
+        """The database of annotations, never empty."""
+        return self.database_url or f"sqlite:///{self.data_folder / 'annotations.sqlite'}"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from environment variables (`os.environ` unless given); ConfigError names a bad variable."""
+    env = os.environ if environment is None else environment
+    default = Settings()
+    return Settings(
+        models_folder=_folder(env, "ASAP_MODELS") or default.models_folder,
+        data_folder=_folder(env, "ASAP_DATA") or default.data_folder,
+        database_url=env.get("ASAP_DB", "").strip(),
+        totalseg_home=_folder(env, "TOTALSEG_HOME_DIR"),
+        totalseg_weights=_folder(env, "TOTALSEG_WEIGHTS_PATH"),
+        limits=_read_limits(env, default.limits),
+        host=env.get("GRADIO_SERVER_NAME", "").strip() or default.host,
+        port=_read_port(env, default.port),
+    )
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name, "").strip()
+    return Path(value).expanduser() if value else None
+
+
+def _read_limits(env: Mapping[str, str], default: ReadLimits) -> ReadLimits:
+    return ReadLimits(
+        upload_bytes=int(_number(env, "ASAP_MAX_UPLOAD_GIB", default.upload_bytes / GIB) * GIB),
+        unpacked_bytes=int(_number(env, "ASAP_MAX_UNPACKED_GIB", default.unpacked_bytes / GIB) * GIB),
+        members=int(_number(env, "ASAP_MAX_FILES", default.members)),
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    """A number above 0, or the default when the variable is unset or empty."""
+    value = env.get(name, "").strip()
+    try:
+        number = float(value) if value else default
+    except ValueError as error:
+        raise ConfigError(f"{name} is {value!r}; expected a number. Correct or unset the variable.") from error
+    if not 0 < number < 1e9:
+        raise ConfigError(f"{name} is {value}; expected a number above 0. Correct or unset the variable.")
+    return number
+
+
+def _read_port(env: Mapping[str, str], default: int) -> int:
+    name = "PORT" if env.get("PORT", "").strip() else "GRADIO_SERVER_PORT"
+    value = env.get(name, "").strip()
+    if not value:
+        return default
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise ConfigError(f"{name} is {value!r}; expected a port from 1 to 65535. Correct or unset the variable.")
+    return int(value)
