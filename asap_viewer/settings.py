@@ -15,14 +15,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 class Settings:
     """One process's settings. `read_settings` fills them; tests build their own."""
 
-    assets_folder: Path = REPOSITORY / "assets"
+    assets: Path = REPOSITORY / "assets"
     """Samples, the bundled model and the bundled index, as shipped."""
-    models_folder: Path = REPOSITORY / "models"
+    models: Path = REPOSITORY / "models"
     """ASAP_MODELS: where published weights are looked for; nothing is ever downloaded into it."""
-    data_folder: Path = REPOSITORY / "runs" / "data"
+    data: Path = REPOSITORY / "runs" / "data"
     """ASAP_DATA: where this installation keeps what people write (annotations)."""
     database_url: str = ""
-    """ASAP_DB: database of annotations; "" stands for an SQLite file in `data_folder`."""
+    """ASAP_DB: database of annotations; "" stands for an SQLite file in `data`."""
+    device: str = "auto"
+    """ASAP_DEVICE: where models run, auto, cpu or cuda."""
     totalseg_home: Path | None = None
     """TOTALSEG_HOME_DIR: TotalSegmentator's own folder."""
     totalseg_weights: Path | None = None
@@ -35,9 +37,19 @@ class Settings:
     """PORT, or GRADIO_SERVER_PORT: where the page listens."""
 
     @property
+    def samples(self) -> Path:
+        """One folder per sample case that ships."""
+        return self.assets / "sample"
+
+    @property
+    def index(self) -> Path:
+        """The retrieval index that ships."""
+        return self.assets / "index"
+
+    @property
     def annotations_url(self) -> str:
         """The database of annotations, never empty."""
-        return self.database_url or f"sqlite:///{self.data_folder / 'annotations.sqlite'}"
+        return self.database_url or f"sqlite:///{self.data / 'annotations.sqlite'}"
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -45,9 +57,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environment is None else environment
     default = Settings()
     return Settings(
-        models_folder=_folder(env, "ASAP_MODELS") or default.models_folder,
-        data_folder=_folder(env, "ASAP_DATA") or default.data_folder,
+        models=_folder(env, "ASAP_MODELS") or default.models,
+        data=_folder(env, "ASAP_DATA") or default.data,
         database_url=env.get("ASAP_DB", "").strip(),
+        device=_read_device(env, default.device),
         totalseg_home=_folder(env, "TOTALSEG_HOME_DIR"),
         totalseg_weights=_folder(env, "TOTALSEG_WEIGHTS_PATH"),
         limits=_read_limits(env, default.limits),
@@ -59,6 +72,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def _folder(env: Mapping[str, str], name: str) -> Path | None:
     value = env.get(name, "").strip()
     return Path(value).expanduser() if value else None
+
+
+def _read_device(env: Mapping[str, str], default: str) -> str:
+    value = env.get("ASAP_DEVICE", "").strip() or default
+    if value not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"ASAP_DEVICE is {value!r}; expected auto, cpu or cuda. Correct or unset the variable.")
+    return value
 
 
 def _read_limits(env: Mapping[str, str], default: ReadLimits) -> ReadLimits:

@@ -19,6 +19,7 @@ def test_every_variable_arrives():
         {
             "ASAP_MODELS": "/m",
             "ASAP_DATA": "/d",
+            "ASAP_DEVICE": "cuda",
             "TOTALSEG_HOME_DIR": "/t",
             "TOTALSEG_WEIGHTS_PATH": "/w",
             "ASAP_MAX_UPLOAD_GIB": "0.5",
@@ -27,7 +28,8 @@ def test_every_variable_arrives():
             "GRADIO_SERVER_PORT": "8001",
         }
     )
-    assert settings.models_folder == Path("/m")
+    assert settings.device == "cuda"
+    assert settings.models == Path("/m")
     assert settings.annotations_url == "sqlite:////d/annotations.sqlite"
     assert (settings.totalseg_home, settings.totalseg_weights) == (Path("/t"), Path("/w"))
     assert settings.limits.upload_bytes == 2**29
@@ -41,7 +43,13 @@ def test_port_wins_over_gradios_own_variable():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "0"), ("PORT", "http"), ("ASAP_MAX_UPLOAD_GIB", "much"), ("ASAP_MAX_FILES", "-3")],
+    [
+        ("PORT", "0"),
+        ("PORT", "http"),
+        ("ASAP_DEVICE", "tpu"),
+        ("ASAP_MAX_UPLOAD_GIB", "much"),
+        ("ASAP_MAX_FILES", "-3"),
+    ],
 )
 def test_a_bad_value_is_named(name, value):
     with pytest.raises(ConfigError, match=name):
