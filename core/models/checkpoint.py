@@ -1,0 +1,203 @@
+"""Weights on disk: our safetensors with their config inside, and importing published PyTorch files safely."""
+
+import argparse
+import dataclasses
+import json
+import os
+import pickle
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from core.errors import CheckpointError, ConfigError
+
+C = TypeVar("C")
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+"""Keys under which published files keep their weights."""
+
+PREFIXES = ("module.", "backbone.", "vit.", "visual_extractor.model.", "visual_transformer.")
+"""What wrappers put before every name (ASAP spec 5.1)."""
+
+IGNORED = ("bert_encoder.bert.embeddings.position_ids",)
+"""Entries of published files that hold no weight."""
+
+ENCODER_PARTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+"""Beginnings of the encoder's names; without these weights a file is not an encoder."""
+
+
+class ImportReport(NamedTuple):
+    """What became of the names of a file and of a model."""
+
+    matched: list[str]  # loaded
+    skipped: list[str]  # in the file, not in the model or of another shape
+    missing: list[str]  # in the model, kept as it was
+
+    def __str__(self) -> str:
+        return f"{len(self.matched)} tensors matched, {len(self.skipped)} skipped, {len(self.missing)} missing"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} could not be written ({error}). Free some space or choose another folder."
+        ) from (error)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
+    """All weights of `model` as safetensors with text metadata, atomically."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_atomically(path, to_bytes(tensors, dict(metadata)))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"No weights at {path}; expected a .safetensors file.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} is not a readable safetensors file ({error}). Copy it again.") from error
+
+
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load exactly the weights that the model has, refusing anything missing, unknown, mis-shaped or not finite."""
+    report = compare_names(model, tensors)
+    if report.skipped or report.missing:
+        raise CheckpointError(
+            f"{name} does not fit the model: {report}. First differences: {_first(report.skipped + report.missing)}. "
+            "Expected a file written for the same config."
+        )
+    broken = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{name} holds NaN or infinite weights in {_first(broken)}: that training run failed.")
+    model.load_state_dict(dict(tensors))
+
+
+def compare_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> ImportReport:
+    """Which names of a file fit the model, by name and shape."""
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    matched = [name for name, value in tensors.items() if wanted.get(name) == value.shape]
+    skipped = [name for name in tensors if name not in set(matched)]
+    return ImportReport(matched, skipped, [name for name in wanted if name not in set(matched)])
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """Weights of a published .pth/.pt/.bin or .safetensors file under plain names; runs no code from the file."""
+    if path.suffix == ".safetensors":
+        return plain_names(read_weights(path)[0])
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts keep their arguments inside
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"No weights at {path}; expected a .pth or .safetensors file.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read as plain weights ({str(error).splitlines()[0]}). "
+            "Expected a PyTorch file of tensors only; nothing was executed."
+        ) from error
+    return plain_names(_unwrap(loaded, path.name))
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefixes of wrappers and without entries that are no weights."""
+    plain = {}
+    for name, value in tensors.items():
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+        if name not in IGNORED:
+            plain[name] = value
+    return plain
+
+
+def import_weights(
+    model: nn.Module, tensors: Mapping[str, Tensor], required: Iterable[str] = ENCODER_PARTS
+) -> ImportReport:
+    """Load what fits; refuse when a name that begins with one of `required` is missing or mis-shaped.
+
+    Position codes are fixed and computed, so a file may leave them out.
+    """
+    report = compare_names(model, tensors)
+    starts = tuple(required)
+    lacking = [name for name in report.missing if name.startswith(starts) and not name.endswith("pos_embed")]
+    if lacking or not report.matched:
+        misfits = [f"{name} {tuple(tensors[name].shape)}" for name in report.skipped]
+        raise CheckpointError(
+            f"The file does not hold this model's weights: {report}. Missing: {_first(lacking)}. In the file but not "
+            f"fitting: {_first(misfits)}. Expected the published layout at the sizes of the config."
+        )
+    chosen = {name: tensors[name] for name in report.matched}
+    tied = "bert_encoder.cls.predictions.decoder.weight"  # one parameter with the embedding, which is what is used
+    if tied in chosen and "bert_encoder.bert.embeddings.word_embeddings.weight" in chosen:
+        del chosen[tied]
+    model.load_state_dict(chosen, strict=False)
+    return report
+
+
+def config_to_json(config: object) -> str:
+    """A frozen dataclass config, nested ones included, as one JSON text."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"expected a config object, got {config!r}")
+    return json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
+
+
+def config_from_json(kind: type[C], text: str) -> C:
+    """Inverse of `config_to_json`; unknown or impossible entries are refused by name."""
+    try:
+        return _build(kind, json.loads(text))
+    except (ValueError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"The stored config is not a {kind.__name__} of this version ({error}).") from error
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """`value` of plain JSON as `kind`: dataclass, tuple or plain."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        unknown = set(value) - set(hints)
+        if unknown:
+            raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+        return kind(**{name: _build(hints[name], entry) for name, entry in value.items()})
+    if typing.get_origin(kind) is types.UnionType:
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+        return None if value is None else _build(kind, value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(value)
+    return Path(value) if kind is Path else value
+
+
+def _unwrap(loaded: object, name: str) -> Mapping[str, Tensor]:
+    """The mapping of tensors inside a loaded file, whichever wrapper it uses."""
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{name} holds a {type(loaded).__name__}; expected a mapping of names to tensors.")
+    tensors = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{name} holds no tensors; expected weights, bare or under {', '.join(WRAPPERS)}.")
+    return tensors
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    """A few names and how many more there are."""
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) or "none") + rest
