@@ -1,0 +1,190 @@
+"""Real anatomy made many: one CT with organ masks, seen mirrored, bent, re-contrasted and re-scanned."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from core.errors import ConfigError
+from core.resample import target_grid
+from core.structures import STRUCTURES, parts_of
+from core.synthesis.claims import swap_side_name
+from core.synthesis.scene import Scene, bounding_box, smooth_noise
+from core.volume import Grid
+
+BLOOD = ("heart", "aorta", "pulmonary_vein", "superior_vena_cava", "inferior_vena_cava", "brachiocephalic_trunk")
+BLOOD_HU = 42.0
+"""Blood without contrast medium."""
+PADDING_HU = -1024.0
+
+
+def _mirror_table() -> np.ndarray:
+    """(256,) uint8: label number -> number of the same structure on the other side."""
+    numbers = {structure.name: structure.number for structure in STRUCTURES}
+    table = np.arange(256, dtype=np.uint8)
+    for name, number in numbers.items():
+        table[number] = numbers[swap_side_name(name)]
+    return table
+
+
+MIRROR = _mirror_table()
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A CT to build studies from; its own lesions have been erased."""
+
+    name: str
+    hu: np.ndarray
+    """(X, Y, Z) int16 HU, axes RAS."""
+    labels: np.ndarray
+    """(X, Y, Z) uint8 numbers of `core.structures`."""
+    grid: Grid
+    never_denied: tuple[str, ...] = ()
+    """Kinds of finding the patient really has, or may have: no sentence denies them."""
+
+    def lungs_centre_mm(self) -> np.ndarray:
+        """Patient mm (3,) of the middle of the lungs' bounding box: the middle of the model's field of view."""
+        lung = np.zeros(256, bool)
+        lung[list(parts_of("lung"))] = True
+        box = bounding_box(lung[self.labels])
+        if box is None:
+            raise ConfigError(f"Patient {self.name} has no lung in its masks; expected a chest CT with organ masks.")
+        return self.grid.to_mm([(part.start + part.stop - 1) / 2 for part in box])
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """The grid studies are drawn on and how far a patient may be varied; all zero = the patient as scanned."""
+
+    shape: tuple[int, int, int] = (88, 72, 88)
+    """Voxels along Right, Anterior, Superior."""
+    spacing_mm: float = 3.5
+    """Voxel edge."""
+    shift_mm: float = 18.0
+    """Largest shift of the field of view along each axis."""
+    turn_deg: float = 8.0
+    """Largest rotation about each axis."""
+    stretch: float = 0.12
+    """Largest relative change of size, per axis and overall."""
+    bend_mm: float = 5.0
+    """Deviation of a smooth random displacement."""
+    mirror_chance: float = 0.35
+    """How often the patient is mirrored, left labels becoming right ones."""
+    noise_hu: float = 25.0
+    """Largest deviation of the added noise."""
+    offset_hu: float = 15.0
+    """Largest shift of all HU."""
+    blur_voxels: float = 0.8
+    """Largest softening (kernel, slice thickness)."""
+    recontrast: bool = True
+    """Change how much contrast medium the blood holds."""
+
+
+def vary_patient(patient: Patient, view: ViewConfig, rng: np.random.Generator) -> Scene:
+    """One view of a patient, before findings are painted and before `degrade`."""
+    centre = patient.lungs_centre_mm() + rng.uniform(-1, 1, 3) * view.shift_mm
+    grid = target_grid(centre, view.shape, np.full(3, view.spacing_mm))
+    is_mirrored = bool(rng.random() < view.mirror_chance)
+    places = _source_places(patient, grid, view, is_mirrored, rng)
+    hu = ndimage.map_coordinates(
+        patient.hu, places, output=np.float32, order=1, mode="constant", cval=PADDING_HU, prefilter=False
+    )
+    labels = ndimage.map_coordinates(patient.labels, places, order=0, mode="constant", cval=0, prefilter=False)
+    if is_mirrored:
+        labels = MIRROR[labels]
+    scene = Scene(hu, labels, grid)
+    if view.recontrast:
+        _recontrast(scene, rng)
+    return scene
+
+
+def _source_places(
+    patient: Patient, grid: Grid, view: ViewConfig, is_mirrored: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Where in the patient's array each voxel of the view comes from: (3, X, Y, Z) float32 voxels."""
+    linear = _random_linear(view, is_mirrored, rng)
+    pivot = patient.lungs_centre_mm()
+    to_voxel = np.linalg.inv(patient.grid.affine)
+    step = to_voxel[:3, :3] @ linear @ grid.affine[:3, :3]
+    start = to_voxel[:3, :3] @ (linear @ (grid.affine[:3, 3] - pivot) + pivot) + to_voxel[:3, 3]
+    axes = [np.arange(n, dtype=np.float32) for n in grid.shape]
+    places = np.empty((3, *grid.shape), np.float32)
+    for row in range(3):
+        x, y, z = (step[row, column] * axes[column] for column in range(3))
+        places[row] = start[row] + x[:, None, None] + y[None, :, None] + z[None, None, :]
+        if view.bend_mm > 0:
+            bend = view.bend_mm * rng.uniform(0, 1) / patient.grid.spacing_mm[row]
+            places[row] += bend * smooth_noise(grid.shape, 60.0 / view.spacing_mm, rng)
+    return places
+
+
+def _random_linear(view: ViewConfig, is_mirrored: bool, rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) that turns, stretches and perhaps mirrors millimetres about a pivot."""
+    angles = np.radians(rng.uniform(-1, 1, 3) * view.turn_deg)
+    linear = np.diag(1.0 + rng.uniform(-0.5, 0.5, 3) * view.stretch) * (1.0 + rng.uniform(-0.5, 0.5) * view.stretch)
+    for axis, angle in enumerate(angles):
+        first, second = [a for a in range(3) if a != axis]
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        linear = linear @ turn
+    return np.diag([-1.0, 1.0, 1.0]) @ linear if is_mirrored else linear
+
+
+def _recontrast(scene: Scene, rng: np.random.Generator) -> None:
+    """Wash contrast medium out of the blood, or bring some in."""
+    blood = scene.mask(*BLOOD)
+    if not blood.any():
+        return
+    values = scene.hu[blood]
+    if float(np.median(values)) > 90.0:
+        scene.hu[blood] = BLOOD_HU + (values - BLOOD_HU) * rng.uniform(0.0, 1.2)
+    elif rng.random() < 0.5:
+        scene.hu[blood] = values + rng.uniform(0.0, 260.0) * (values > 0)
+
+
+def degrade(scene: Scene, view: ViewConfig, rng: np.random.Generator) -> None:
+    """What the scanner adds: softness, noise, an offset; changes the HU in place, after findings are painted."""
+    if view.blur_voxels > 0 and rng.random() < 0.6:
+        sigma = rng.uniform(0, view.blur_voxels, 3) * [0.6, 0.6, 1.0]
+        scene.hu[...] = ndimage.gaussian_filter(scene.hu, sigma, truncate=2.5)
+    if view.noise_hu > 0:
+        noise = rng.standard_normal(scene.hu.shape, np.float32)
+        scene.hu[...] += noise * np.float32(rng.uniform(0, view.noise_hu))
+    scene.hu[...] += np.float32(rng.uniform(-1, 1) * view.offset_hu)
+
+
+def erase_lesion(
+    hu: np.ndarray, lesion: np.ndarray, lung: np.ndarray, grid: Grid, margin_mm: float = 8.0
+) -> np.ndarray:
+    """Cover a lesion with lung copied from nearby; all (X, Y, Z), `lesion` and `lung` bool, True = inside.
+
+    The piece is taken from the shift whose source is most aerated; its edge fades over the margin. Returns HU int16.
+    """
+    if not lesion.any():
+        return hu
+    distance = ndimage.distance_transform_edt(~lesion, sampling=grid.spacing_mm)
+    weight = np.clip(1.0 - (distance - margin_mm * 0.5) / (margin_mm * 0.5), 0.0, 1.0)
+    where = np.argwhere((weight > 0) & (lung | lesion))
+    best = _best_source(hu, lung, where, grid)
+    at, source = tuple(where.T), tuple((where + best).T)
+    share = weight[at]
+    erased = hu.copy()
+    erased[at] = np.rint(hu[at] * (1 - share) + hu[source] * share).astype(np.int16)
+    return erased
+
+
+def _best_source(hu: np.ndarray, lung: np.ndarray, where: np.ndarray, grid: Grid) -> np.ndarray:
+    """The shift (3,) in voxels to the nearby piece with most lung and fewest bright voxels."""
+    best, best_score = np.zeros(3, int), -np.inf
+    for direction in np.argwhere(np.ones((5, 5, 5))) - 2:
+        shift = np.rint(direction * 22.0 / np.array(grid.spacing_mm)).astype(int)
+        moved = where + shift
+        if not shift.any() or (moved < 0).any() or (moved >= np.array(hu.shape)).any():
+            continue
+        at = tuple(moved.T)
+        score = float((lung[at] & (hu[at] < -650)).mean())
+        if score > best_score:
+            best, best_score = shift, score
+    return best
