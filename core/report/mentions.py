@@ -1,0 +1,227 @@
+"""What one sentence states: findings with existence, organs, side and sizes."""
+
+from typing import NamedTuple
+
+from core.report.lexicon import BY_ORGAN, FINDING_TERMS, ORGAN_FAMILIES, USUAL_ORGANS
+from core.report.negation import Statement, split_clauses
+from core.report.organs import SIDES, OrganMention, find_organs, names_with_side, side_words, single_side
+from core.report.parsed import Existence, Laterality, Mention
+from core.report.sizes import find_sizes
+from core.report.words import Span, TermFinder, Token, split_tokens
+
+_FINDER = TermFinder(FINDING_TERMS)
+_ALWAYS_USUAL = frozenset(
+    ("Pleural effusion", "Pericardial effusion", "pneumothorax", "Coronary artery wall calcification", "Hiatal hernia")
+)
+"""Findings whose own place is part of their name; organs named beside them are added."""
+_ATTRIBUTES = frozenset("nodule node granuloma lesion lymph cyst mass density nodular calculus stone".split())
+_SEQUELAE = frozenset("sequela sequelae sequel pleuroparenchymal".split())
+_LINKS = frozenset(", ; : ( of in at with and or is are was were on from by".split())
+
+
+class SentenceReading(NamedTuple):
+    """The statements of one sentence."""
+
+    mentions: tuple[Mention, ...]
+    organs: tuple[str, ...]
+    laterality: Laterality
+
+
+class _Found(NamedTuple):
+    """A finding term with its clause."""
+
+    span: Span
+    clause: tuple[int, int]
+    existence: Existence
+
+
+def read_sentence(text: str) -> SentenceReading:
+    """Findings, organs and side of one sentence."""
+    tokens = split_tokens(text)
+    words = [token.word for token in tokens]
+    organs = find_organs(text, tokens)
+    found = _findings(words)
+    sizes = _sizes_per_finding(text, tokens, found)
+    mentions = [
+        mention
+        for position, item in enumerate(found)
+        for mention in _to_mentions(words, organs, found, position, sizes[position])
+    ]
+    names = tuple(dict.fromkeys(name for organ in organs for name in organ.names))
+    sides = {organ.side for organ in organs} | side_words(_free_words(words, organs), 0, len(words))
+    return SentenceReading(_merged(mentions), names, single_side(sides))
+
+
+def _is_property(words: list[str], span: Span) -> bool:
+    """Words that describe another finding: "calcified nodule", "density increase consistent with sequelae"."""
+    if span.key == "*calcification":
+        return not _ATTRIBUTES.isdisjoint(words[span.end : span.end + 3])
+    return span.key == "*density" and not _SEQUELAE.isdisjoint(words[max(0, span.start - 6) : span.end + 5])
+
+
+def _findings(words: list[str]) -> list[_Found]:
+    found = []
+    statements = [Statement(words, clause) for clause in split_clauses(words)]
+    for span in _FINDER.find(words):
+        if _is_property(words, span):
+            continue
+        statement = next(s for s in statements if s.start <= span.start < s.end)
+        for key in span.key.split(" + "):
+            one = Span(key, span.start, span.end)
+            found.append(_Found(one, (statement.start, statement.end), statement.existence_of(one)))
+    return found
+
+
+def _to_mentions(
+    words: list[str], organs: list[OrganMention], found: list[_Found], position: int, sizes_mm: tuple[float, ...]
+) -> list[Mention]:
+    item = found[position]
+    placed = [] if _has_own_side(words, organs, item) else _organs_of(words, organs, found, position)
+    inside = _organs_inside(organs, item.span)
+    side = single_side({organ.side for organ in [*placed, *inside]}) or _side_beside(_free_words(words, organs), item)
+    finding = _resolved(item.span.key, [*placed, *inside])
+    return [
+        Mention(name, item.existence, _organ_names(name, placed, inside, side), side, sizes_mm)
+        for name in _with_vessels(finding, [*placed, *inside])
+    ]
+
+
+def _organs_of(words: list[str], organs: list[OrganMention], found: list[_Found], position: int) -> list[OrganMention]:
+    """Organs said of a finding: those that follow it or stand right before it, else its list's, else those ahead."""
+    own = _own_organs(words, organs, found, position)
+    later = position
+    while not own and later + 1 < len(found) and found[later + 1].clause == found[position].clause:
+        later += 1
+        own = _own_organs(words, organs, found, later) or _organs_inside(organs, found[later].span)
+    if own:
+        return own
+    clause, first = found[position].clause, found[position].span.start
+    ahead = [organ for organ in organs if clause[0] <= organ.start and organ.end <= first]
+    return ahead or [organ for organ in organs if organ.end <= clause[0]]
+
+
+def _has_own_side(words: list[str], organs: list[OrganMention], item: _Found) -> bool:
+    """ "an effusion on the right": a side of its own and no organ after it."""
+    after = range(item.span.end, min(item.span.end + 4, item.clause[1]))
+    sided = any(words[i] in SIDES and words[i - 1] in ("the", "on") for i in after)
+    return sided and not any(item.span.end <= organ.start < item.span.end + 6 for organ in organs)
+
+
+def _own_organs(words: list[str], organs: list[OrganMention], found: list[_Found], position: int) -> list[OrganMention]:
+    span, clause = found[position].span, found[position].clause
+    nexts = [item.span for item in found if item.span.start >= span.end and item.clause == clause]
+    end = nexts[0].start if nexts else clause[1]
+    after = [
+        organ
+        for organ in organs
+        if span.end <= organ.start < end and not (nexts and _is_premodifier(words, organ, nexts[0]))
+    ]
+    before = [organ for organ in organs if organ.start >= clause[0] and _is_premodifier(words, organ, span)]
+    return [*before, *after]
+
+
+def _organs_inside(organs: list[OrganMention], span: Span) -> list[OrganMention]:
+    return [organ for organ in organs if organ.start < span.end and organ.end > span.start]
+
+
+def _is_premodifier(words: list[str], organ: OrganMention, span: Span) -> bool:
+    """ "right lower lobe nodule": the organ stands right before the finding."""
+    return 0 <= span.start - organ.end <= 3 and _LINKS.isdisjoint(words[organ.end : span.start])
+
+
+def _free_words(words: list[str], organs: list[OrganMention]) -> list[str]:
+    """The words with those of organs blanked: the right atrium and the left lobe of the liver give no side."""
+    taken = {i for organ in organs for i in range(organ.start, organ.end)}
+    return ["" if i in taken else word for i, word in enumerate(words)]
+
+
+def _side_beside(words: list[str], item: _Found) -> Laterality:
+    """The side said of a finding without a sided organ: right before it, else anywhere in its clause."""
+    near = side_words(words, max(item.clause[0], item.span.start - 4), item.span.end)
+    near = near or side_words(words, item.span.end, min(item.span.end + 4, item.clause[1]))
+    return single_side(near or side_words(words, *item.clause))
+
+
+def _resolved(key: str, organs: list[OrganMention]) -> str:
+    """The finding a term means; generic words depend on the organ beside them."""
+    if not key.startswith("*"):
+        return key
+    names = [name for organ in organs for name in organ.names]
+    for family, finding in BY_ORGAN[key[1:]]:
+        if not family or any(name.startswith(ORGAN_FAMILIES[family]) for name in names):
+            return finding
+    return key[1:]
+
+
+def _with_vessels(finding: str, organs: list[OrganMention]) -> list[str]:
+    """Calcified plaque lies in every vessel the sentence names: the coronary arteries, the others, or both."""
+    vessels = ("Coronary artery wall calcification", "Arterial wall calcification")
+    if finding not in vessels:
+        return [finding]
+    names = [name for organ in organs for name in organ.names]
+    has_coronary = "coronary_arteries" in names
+    has_other = any(name.startswith(ORGAN_FAMILIES["artery"]) for name in names)
+    if not has_coronary and not has_other:
+        return [finding]
+    return [vessel for vessel, is_named in zip(vessels, (has_coronary, has_other), strict=True) if is_named]
+
+
+def _organ_names(
+    finding: str, placed: list[OrganMention], inside: list[OrganMention], side: Laterality
+) -> tuple[str, ...]:
+    usual = tuple(name for part in USUAL_ORGANS.get(finding, ()) for name in names_with_side(part, side))
+    said = [name for name in _without_covered(placed) if _is_vessel_of(finding, name)]
+    if finding in _ALWAYS_USUAL:
+        said = [*usual, *said]
+    return tuple(dict.fromkeys(said or usual or [name for organ in inside for name in organ.names]))
+
+
+def _is_vessel_of(finding: str, name: str) -> bool:
+    """Whether plaque said of several vessels at once lies in this one; other findings lie where they are said to."""
+    if finding == "Coronary artery wall calcification":
+        return name in ("coronary_arteries", "heart")
+    return finding != "Arterial wall calcification" or name not in ("coronary_arteries", "heart")
+
+
+def _without_covered(organs: list[OrganMention]) -> list[str]:
+    """Names of organs, without "right lung" where a lobe of it is named, nor the spine beside one vertebra."""
+    lobed = {organ.side for organ in organs if organ.kind in ("lobe", "segment") and organ.side}
+    names = [name for organ in organs if organ.kind != "lung" or organ.side not in lobed for name in organ.names]
+    wholes = {"spine": "vertebrae_", "ribs": "rib_"}
+    covered = {whole for whole, part in wholes.items() if any(name.startswith(part) for name in names)}
+    return [name for name in names if name not in covered]
+
+
+def _sizes_per_finding(text: str, tokens: list[Token], found: list[_Found]) -> list[tuple[float, ...]]:
+    """Each measurement goes to the nearest finding of its clause, else to the last finding before it."""
+    sizes: list[tuple[float, ...]] = [()] * len(found)
+    for size in find_sizes(text):
+        place = next(i for i, token in enumerate(tokens) if token.end > size.start)
+        owner = _owner(place, found)
+        if owner is not None:
+            sizes[owner] += size.diameters_mm
+    return sizes
+
+
+def _owner(place: int, found: list[_Found]) -> int | None:
+    mates = [i for i, item in enumerate(found) if item.clause[0] <= place < item.clause[1]]
+    if not mates:
+        mates = [i for i, item in enumerate(found) if item.span.end <= place][-1:]
+    return min(mates, key=lambda i: _distance(place, found[i].span), default=None)
+
+
+def _distance(place: int, span: Span) -> int:
+    return span.start - place if span.start > place else place - span.end + 1
+
+
+def _merged(mentions: list[Mention]) -> tuple[Mention, ...]:
+    """One mention per finding, existence and side; organs and sizes joined in order."""
+    merged: dict[tuple[str, str, str], Mention] = {}
+    for mention in mentions:
+        key = (mention.finding, mention.existence, mention.laterality)
+        old = merged.get(key)
+        if old:
+            organs = tuple(dict.fromkeys([*old.organs, *mention.organs]))
+            mention = Mention(*key[:1], mention.existence, organs, mention.laterality, old.sizes_mm + mention.sizes_mm)
+        merged[key] = mention
+    return tuple(merged.values())
