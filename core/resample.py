@@ -57,6 +57,13 @@ def resample(array: np.ndarray, source: Grid, target: Grid, mode: Mode = "linear
     return _resample_rotated(array, step, target.shape, mode, fill)
 
 
+def lies_inside(target: Grid, source: Grid) -> np.ndarray:
+    """(X, Y, Z) bool on `target`, True = the voxel's centre lies within the outer faces of `source`."""
+    centres = np.stack(np.meshgrid(*[np.arange(n) for n in target.shape], indexing="ij"), axis=-1)
+    at = source.to_voxel(target.to_mm(centres))
+    return np.all((at >= -0.5) & (at <= np.array(source.shape) - 0.5), axis=-1)
+
+
 def resample_smooth(array: np.ndarray, source: Grid, target: Grid, fill: float = 0) -> np.ndarray:
     """Like `resample` linear, after averaging over as many source voxels as fit into a target voxel."""
     ratio = np.array(target.spacing_mm) / np.array(source.spacing_mm)

@@ -11,7 +11,7 @@ from core.errors import ConfigError
 from core.grounding.engine import GroundingEngine, PatchFeatures
 from core.grounding.heatmap import HeatMap, SentenceGrounding
 from core.progress import Progress, silent
-from core.resample import resample, spaced_grid
+from core.resample import lies_inside, resample, spaced_grid
 from core.structures import BY_NUMBER
 from core.volume import Grid, Volume
 
@@ -67,17 +67,8 @@ def make_canvas(
     labels = np.zeros(grid.shape, np.uint8)
     if masks is not None:
         labels = resample(masks.labels, volume.grid, grid, "nearest")
-    in_scan = resample(np.ones((2, 2, 2), np.uint8), _corner_grid(volume.grid), grid, "nearest") > 0
     seen = resample(features.covered.astype(np.uint8), features.grid, grid, "nearest") > 0
-    return Canvas(grid, labels, in_scan & seen)
-
-
-def _corner_grid(grid: Grid) -> Grid:
-    """Two voxels per axis that fill the same box as `grid`: tells cheaply what lies inside a scan."""
-    half = np.array(grid.shape) / 2
-    affine = grid.affine @ np.diag([*half, 1.0])
-    affine[:3, 3] = grid.to_mm(half / 2 - 0.5)
-    return Grid((2, 2, 2), affine)
+    return Canvas(grid, labels, lies_inside(grid, volume.grid) & seen)
 
 
 def ground_sentences(

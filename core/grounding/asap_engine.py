@@ -1,0 +1,147 @@
+"""A trained ASAP as a grounding engine: patches by its image head, sentences by its text head (spec section 4)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from core.anatomy.masks import OrganMasks
+from core.errors import CheckpointError, ReportError
+from core.grounding.engine import PatchFeatures
+from core.grounding.view import ViewConfig, box_grid, middle_of_chest, patch_grid, read_box
+from core.models.asap import ASAP, study_vector
+from core.models.asap_config import ASAPConfig, released
+from core.models.checkpoint import ENCODER_PARTS, config_from_json, import_weights, read_published, read_weights
+from core.models.tokens import ReportTokenizer
+from core.progress import Progress, silent
+from core.resample import lies_inside
+from core.volume import Volume
+
+MAX_TOKENS = 96
+"""Tokens of one sentence; longer ones are cut."""
+
+GROUNDING_PARTS = (*ENCODER_PARTS, "finding_align_img_mlp.", "align_text_mlp.", "bert_encoder.bert.")
+"""Beginnings of the names of every weight that grounding reads."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Presence probability = sigmoid(score_weight * score + margin_weight * margin + bias)."""
+
+    score_weight: float = 0.0
+    """Per unit of cosine at the peak."""
+    margin_weight: float = 10.0
+    """Per unit of cosine above the sentence's negation."""
+    bias: float = 0.0
+    """Log-odds where both are zero."""
+
+    def probability(self, score: float, negated_score: float) -> float:
+        """Chance in [0, 1] that the sentence is right, from its cosine and that of its negation."""
+        logit = self.score_weight * score + self.margin_weight * (score - negated_score) + self.bias
+        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """engine.json: what a model folder says beyond its weights."""
+
+    name: str
+    """How the engine is chosen."""
+    view: ViewConfig = field(default_factory=ViewConfig)
+    """What it sees of a CT."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """How its scores become probabilities."""
+
+
+class AsapEngine:
+    """See `GroundingEngine`. Weights are read-only; safe to share between threads."""
+
+    def __init__(self, model: ASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
+        self.name = spec.name
+        self.spec = spec
+        self._model = model.to(device).eval()
+        self._tokenizer = tokenizer
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def embed_volume(
+        self, volume: Volume, masks: OrganMasks | None = None, progress: Progress = silent
+    ) -> PatchFeatures:
+        """Patch vectors of the box around the lungs (spec 4, steps 1 to 3)."""
+        view = self.spec.view
+        progress(0.0, "Placing the model's view on the chest")
+        box = box_grid(middle_of_chest(volume, masks), view)
+        readings = read_box(volume, box, view)
+        patches = patch_grid(box, view)
+        width = self._model.config.vision.width
+        projected = torch.empty((*patches.shape, width))
+        n = view.subdivisions
+        for done, reading in enumerate(readings):
+            progress(0.1 + 0.9 * done / len(readings), "Encoding the CT")
+            image = torch.from_numpy(reading.image)[None, None].to(self._device)
+            with torch.autocast(self._device.type, torch.bfloat16):
+                tokens = self._model.encode_patches(image)
+            x, y, z = reading.offset
+            projected[x::n, y::n, z::n] = self._model.project_patches(tokens.float())[0].cpu()
+        return PatchFeatures(
+            F.normalize(projected, dim=-1).numpy(),
+            patches,
+            lies_inside(patches, volume.grid),
+            study_vector(projected.reshape(1, -1, width))[0].numpy(),
+            self.name,
+        )
+
+    def embed_sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """(S, D) float32 unit vectors, each sentence read alone (spec 4, step 4)."""
+        return F.normalize(self._sentence_vectors(sentences), dim=-1).numpy()
+
+    def embed_report(self, sentences: Sequence[str]) -> np.ndarray:
+        """(D,) float32 unit vector: the mean sentence, as the study contrast is trained."""
+        return F.normalize(self._sentence_vectors(sentences).mean(dim=0), dim=-1).numpy()
+
+    def presence_probability(self, score: float, negated_score: float) -> float:
+        """Calibrated on synthetic anatomy that the model was not trained on; see the model card."""
+        return self.spec.calibration.probability(score, negated_score)
+
+    @torch.inference_mode()
+    def _sentence_vectors(self, sentences: Sequence[str]) -> torch.Tensor:
+        """(S, D) float32, not normalised; zeros for a sentence without a single known character."""
+        if not sentences:
+            raise ReportError("There is no sentence to read. Expected at least one.")
+        ids, attn = self._tokenizer.encode_prompts(sentences, MAX_TOKENS)
+        has_words = attn.sum(dim=1) > 1  # [CLS] alone says nothing
+        vectors = torch.zeros(len(sentences), self._model.config.vision.width)
+        if has_words.any():
+            found = self._model.embed_sentences(ids[has_words].to(self._device), attn[has_words].to(self._device))
+            vectors[has_words] = found.float().cpu()
+        return vectors
+
+
+def open_model_folder(folder: Path, device: str = "cpu") -> AsapEngine:
+    """An engine from model.safetensors, tokenizer.json and engine.json; CheckpointError says what does not fit.
+
+    The weights' metadata holds the ASAPConfig under "config". Parts that grounding does not use may be missing.
+    """
+    path = folder / "engine.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder.name} has no engine.json. Expected a model folder as trainers.pretrain writes.")
+    spec = config_from_json(EngineSpec, path.read_text(encoding="utf-8"))
+    tensors, metadata = read_weights(folder / "model.safetensors")
+    if "config" not in metadata:
+        raise CheckpointError(f"{folder.name}/model.safetensors carries no config. Expected one that was written here.")
+    model = ASAP(config_from_json(ASAPConfig, metadata["config"]))
+    import_weights(model, {name: value.float() for name, value in tensors.items()}, GROUNDING_PARTS)
+    return AsapEngine(model, ReportTokenizer.from_file(folder / "tokenizer.json"), spec, device)
+
+
+def open_published(folder: Path, device: str = "cpu") -> AsapEngine:
+    """The published ViT-B from its ASAP.pth and CXR-BERT's vocabulary; only a full pre-training file can ground."""
+    tensors = read_published(folder / "ASAP.pth")
+    model = ASAP(released())
+    import_weights(model, tensors, GROUNDING_PARTS)
+    tokenizer = ReportTokenizer.from_file(folder / "cxrbert_wordpiece.json")
+    return AsapEngine(model, tokenizer, EngineSpec("asap", ViewConfig(smooth=False)), device)

@@ -1,0 +1,115 @@
+"""What a model of the ASAP family sees of a CT: a box of voxels placed on the patient, values in [-1, 1]."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from core.anatomy.masks import OrganMasks
+from core.errors import ConfigError
+from core.resample import resample, resample_smooth, target_grid
+from core.volume import Grid, Volume
+
+AIR_HU = -1000.0
+BODY_HU = -300.0
+"""Denser voxels count as body where there are no masks."""
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """How a CT becomes model input; part of a shipped model, for it is trained on exactly this."""
+
+    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 3.0)
+    """Voxel size of the model's box (x, y, z)."""
+    image_size: tuple[int, int, int] = (224, 224, 112)
+    """Voxels of the box."""
+    patch_size: tuple[int, int, int] = (16, 16, 8)
+    """Voxels of one patch."""
+    hu_range: tuple[float, float] = (-1000.0, 1000.0)
+    """HU that become -1 and 1; clipped outside."""
+    smooth: bool = True
+    """Average over the voxels that fall into a larger one; False takes single values, as ASAP's public code."""
+    subdivisions: int = 1
+    """The box is read this many times per axis, moved by a fraction of a patch, for a finer map at that cost."""
+
+    def __post_init__(self) -> None:
+        if min(self.spacing_mm) <= 0 or self.hu_range[0] >= self.hu_range[1]:
+            raise ConfigError(
+                f"View of {self.spacing_mm} mm voxels and HU range {self.hu_range}: expected sizes above 0 and an "
+                "ascending range."
+            )
+        if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
+        if not 1 <= self.subdivisions <= 4 or any(p % self.subdivisions for p in self.patch_size):
+            raise ConfigError(f"subdivisions is {self.subdivisions}; expected 1 to 4 and a divisor of the patch size.")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One placement of the box."""
+
+    image: np.ndarray
+    """(X, Y, Z) float32 in [-1, 1], axes RAS."""
+    offset: tuple[int, int, int]
+    """Which of the interleaved patch grids it gives, in steps of patch / subdivisions."""
+
+
+def middle_of_chest(volume: Volume, masks: OrganMasks | None) -> np.ndarray:
+    """Patient mm (3,) of the middle of the lungs' box, else of the body's box, else of the scan.
+
+    It depends on the patient only and not on how the file stores the scan.
+    """
+    inside = masks.mask("lung") if masks is not None else None
+    if inside is None or not inside.any():
+        inside = volume.hu > BODY_HU
+    if not inside.any():
+        return volume.grid.centre_mm
+    return _middle_of(inside, volume.grid)
+
+
+def _middle_of(inside: np.ndarray, grid: Grid) -> np.ndarray:
+    """Patient mm (3,) of the middle of the patient-aligned box around True voxels (X, Y, Z).
+
+    The 0.5 and 99.5 percentiles stand for the box's faces: a stray voxel must not move the view.
+    """
+    found = np.argwhere(inside)
+    thinned = found[:: max(1, len(found) // 200_000)]
+    low, high = np.percentile(grid.to_mm(thinned), [0.5, 99.5], axis=0)
+    return (low + high) / 2
+
+
+def box_grid(centre_mm: np.ndarray, config: ViewConfig) -> Grid:
+    """The model's voxels around a patient point (3,) mm."""
+    return target_grid(centre_mm, config.image_size, np.array(config.spacing_mm))
+
+
+def patch_grid(box: Grid, config: ViewConfig) -> Grid:
+    """Centres of all patches of all readings of the box, interleaved: (X, Y, Z) patches times subdivisions."""
+    step = np.array(config.patch_size) * np.array(config.spacing_mm) / config.subdivisions
+    shape = tuple(n // p * config.subdivisions for n, p in zip(config.image_size, config.patch_size, strict=True))
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = box.to_mm((np.array(config.patch_size) - 1) / 2)
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def read_box(volume: Volume, box: Grid, config: ViewConfig) -> list[Reading]:
+    """The CT in the model's box, once per subdivision; outside the scan is air."""
+    wide = _with_margin(box, config)
+    sample = resample_smooth if config.smooth else resample
+    hu = sample(volume.hu, volume.grid, wide, fill=AIR_HU)
+    low, high = config.hu_range
+    image = np.clip((hu - low) / (high - low) * 2 - 1, -1.0, 1.0).astype(np.float32)
+    step = [p // config.subdivisions for p in config.patch_size]
+    readings = []
+    for x, y, z in product(range(config.subdivisions), repeat=3):
+        moved = zip((x, y, z), step, config.image_size, strict=True)
+        cut = tuple(slice(o * s, o * s + n) for o, s, n in moved)
+        readings.append(Reading(image[cut], (x, y, z)))
+    return readings
+
+
+def _with_margin(box: Grid, config: ViewConfig) -> Grid:
+    """The box, grown towards Right, Anterior, Superior by as much as the readings move it."""
+    margin = [p - p // config.subdivisions for p in config.patch_size]
+    shape = tuple(n + m for n, m in zip(config.image_size, margin, strict=True))
+    return Grid((shape[0], shape[1], shape[2]), box.affine)
