@@ -46,13 +46,11 @@ def _files_in(path: Path, limits: ReadLimits) -> list[Path]:
         walk = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
         files = sorted(file for file in walk if file.is_file() and not file.name.startswith("."))
     if len(files) > limits.members:
-        raise StudyError(
-            f"{path.name} holds {len(files)} files; at most {limits.members} are read. Give one series only."
-        )
+        raise StudyError(f"{path.name} holds {len(files)} files; the limit is {limits.members}. Give one series only.")
     size = sum(file.stat().st_size for file in files)
     allowed = max(limits.upload_bytes, limits.unpacked_bytes if path.is_dir() else 0)
     if size > allowed:
-        raise StudyError(f"{path.name} is {size / 1e9:.2f} GB; at most {allowed / 1e9:.2f} GB are read. Crop it.")
+        raise StudyError(f"{path.name} is {size / 1e9:.2f} GB; the limit is {allowed / 1e9:.2f} GB. Crop it.")
     return files
 
 
@@ -63,7 +61,7 @@ def _nothing_found(path: Path, kinds: dict[Path, FileKind]) -> StudyError:
     if "zip" in names:
         return StudyError("There is no CT, but another zip inside. Unpack it and give the folder, or zip the CT alone.")
     return StudyError(
-        f"There is no CT among {len(kinds)} files ({', '.join(names) or 'no files'}). Expected DICOM slices, or a .nii, "
+        f"There is no CT among {len(kinds)} files ({', '.join(names) or 'no files'}). Expected DICOM slices, a .nii, "
         ".nii.gz, .nrrd, .mha or .mhd with its .raw."
     )
 

@@ -67,7 +67,7 @@ def require_even_slices(along_mm: np.ndarray) -> float:
         )
     if abs(gaps[worst] - usual) > max(0.1, 0.05 * usual):
         raise StudyError(
-            f"Slices {worst + 1} and {worst + 2} are {gaps[worst]:.2f} mm apart; the others are {usual:.2f} mm: a gap. "
+            f"Slices {worst + 1} and {worst + 2} are {gaps[worst]:.2f} mm apart; the others are {usual:.2f} mm. "
             "A slice is missing or doubled: export the series again."
         )
     return usual
@@ -86,6 +86,6 @@ def _require_straight(positions: np.ndarray, step: np.ndarray, normal: np.ndarra
     if off.max() > max(0.5, 0.25 * float(np.linalg.norm(step))):
         worst = int(off.argmax())
         raise StudyError(
-            f"Slice {worst + 1} lies {off[worst]:.1f} mm off the line of the others: the table moved or scans are mixed. "
+            f"Slice {worst + 1} lies {off[worst]:.1f} mm off the line of the others: scans are mixed. "
             "Export the series again."
         )

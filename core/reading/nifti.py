@@ -14,7 +14,8 @@ from core.progress import Progress, silent
 from core.reading.limits import ReadLimits
 from core.reading.scan import DAMAGE, HuArray, Scan, geometry_warnings, require_affine, require_size
 
-GZIP_DAMAGE = (*DAMAGE, zlib.error, igzip_lib.IsalError)
+IsalError = cast("type[Exception]", igzip_lib.IsalError)  # its stub calls the class an instance
+GZIP_DAMAGE = (*DAMAGE, zlib.error, IsalError)
 SLAB_BYTES = 2**25
 """Bytes read at a time."""
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}

@@ -92,8 +92,8 @@ def _require_safe_member(name: str, info: zipfile.ZipInfo, limits: ReadLimits) -
         )
     if info.file_size > limits.ratio_from_bytes and info.file_size > limits.ratio * max(1, info.compress_size):
         raise StudyError(
-            f"{name}: {member.name} would grow {info.file_size / max(1, info.compress_size):.0f} times when unpacked; at "
-            f"most {limits.ratio:.0f} times is taken for a CT. Give the file itself."
+            f"{name}: {member.name} would grow {info.file_size / max(1, info.compress_size):.0f} times when unpacked; "
+            f"at most {limits.ratio:.0f} times is taken for a CT. Give the file itself."
         )
 
 
