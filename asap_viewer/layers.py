@@ -9,7 +9,7 @@ import numpy as np
 from asap_viewer.served import Blob
 from core.anatomy.masks import OrganMasks
 from core.resample import average_down, resample, spaced_grid
-from core.structures import BY_NUMBER, spoken_name
+from core.structures import BY_NUMBER, GROUPS, spoken_name
 from core.volume import Grid, Volume
 
 FIRST_VOXELS = 20_000_000
@@ -108,8 +108,8 @@ def heat_layer(heat: np.ndarray, grid: Grid, volume: Volume) -> Layer:
 
 
 def structure_table(masks: OrganMasks, measured: Mapping[str, Mapping[str, float]] | None = None) -> list[dict]:
-    """One row per structure in the masks, in the order of the table; `measured` adds numbers such as volume_ml."""
-    rows = [BY_NUMBER[number] for number in sorted(masks.numbers())]
+    """One row per structure in the masks, group by group; `measured` adds numbers such as volume_ml."""
+    rows = sorted((BY_NUMBER[number] for number in masks.numbers()), key=lambda row: GROUPS.index(row.group))
     return [
         {
             "number": row.number,

@@ -1,12 +1,8 @@
 """Puts the page on the network: our own routes first, Gradio behind them, nothing leaves the machine."""
 
-import os
 import secrets
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,14 +16,6 @@ from asap_viewer.served import BROWSER_COOKIE, Owner, VolumeServer
 from asap_viewer.viewer import STATIC_DIR, STATIC_PATH
 from core.errors import ConfigError
 
-QUIET = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_SSR_MODE": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-}
-"""Environment that keeps the page to itself; a value already set wins."""
-
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -39,23 +27,14 @@ class ServerConfig:
     """TCP port."""
     path: str = "/"
     """Address below which the page lies, e.g. "/viewer"."""
-    max_upload: str = "1gb"
+    max_upload_bytes: int = 2**30
     """Largest file the page accepts."""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
-            raise ConfigError(f"port is {self.port}, expected 1 to 65535; set --port or PORT")
+            raise ConfigError(f"port is {self.port}, expected 1 to 65535; set --port or PORT.")
         if not self.path.startswith("/"):
-            raise ConfigError(f"path is {self.path!r}, expected one that starts with '/'")
-
-    @classmethod
-    def of_environment(cls, environ: Mapping[str, str], **given: Any) -> "ServerConfig":
-        """Settings `given` on the command line (None = not given), else from PORT / GRADIO_SERVER_PORT and host."""
-        port = environ.get("PORT") or environ.get("GRADIO_SERVER_PORT") or "7860"
-        if not port.isdigit():
-            raise ConfigError(f"the environment's port is {port!r}, expected a number; unset it or set --port")
-        found: dict[str, Any] = {"port": int(port), "host": environ.get("GRADIO_SERVER_NAME") or cls.host}
-        return cls(**found | {name: value for name, value in given.items() if value is not None})
+            raise ConfigError(f"path is {self.path!r}, expected one that starts with '/'.")
 
 
 def owner_of(request: gr.Request) -> Owner:
@@ -77,7 +56,14 @@ def build_app(page: gr.Blocks, served: VolumeServer, config: ServerConfig, **loo
     with page:
         page.unload(forget)
     gr.mount_gradio_app(
-        app, page, config.path, max_file_size=config.max_upload, ssr_mode=False, run_history=False, pwa=False, **looks
+        app,
+        page,
+        config.path,
+        max_file_size=config.max_upload_bytes,
+        ssr_mode=False,
+        run_history=False,
+        pwa=False,
+        **looks,
     )
     return app
 
@@ -85,13 +71,6 @@ def build_app(page: gr.Blocks, served: VolumeServer, config: ServerConfig, **loo
 def serve(app: FastAPI, config: ServerConfig) -> None:
     """Listen until interrupted."""
     uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=3)
-
-
-def keep_quiet(environ: dict[str, str] | os._Environ[str]) -> None:
-    """Set `QUIET`, and give uploads a temporary folder of this process alone."""
-    for name, value in QUIET.items():
-        environ.setdefault(name, value)
-    environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.mkdtemp(prefix="asap-viewer-"))))
 
 
 class BrowserCookie:

@@ -12,11 +12,11 @@ STATIC_DIR = Path(__file__).parent / "static"
 STATIC_PATH = "asap/static"
 """Where the server puts `STATIC_DIR`, below the page's own address."""
 
-TEMPLATE = '<div class="asap-viewer"><div class="asap-wait" role="status">loading viewer…</div></div>'
+TEMPLATE = '<div class="asap-viewer"><div class="ctv-wait" role="status">loading viewer…</div></div>'
 
 CSS = """
 .asap-viewer { background: #0b0e13; color: #c9d1dc; border-radius: 10px; min-height: 420px; }
-.asap-wait { padding: 24px; font: 14px system-ui, sans-serif; }
+.ctv-wait { padding: 24px; font: 14px system-ui, sans-serif; }
 """
 
 # Watches are registered before anything is awaited, or an early update would be lost. Gradio looks for the quoted
@@ -35,7 +35,7 @@ for (const name of ['scan', 'heat', 'place', 'look']) {
   pass();
 }
 viewer.catch((error) => {
-  const line = root.querySelector('.asap-wait') || root.appendChild(document.createElement('div'));
+  const line = root.querySelector('.ctv-wait') || root.appendChild(document.createElement('div'));
   line.textContent = 'The viewer could not start: ' + error.message + '. Reload the page.';
 });
 """

@@ -95,6 +95,9 @@ _GROUPS = {
     "body wall": ("body", "subcutaneous", "skeletal_muscle", "autochthon", "gluteus", "iliopsoas", "breast"),
 }
 
+GROUPS: tuple[str, ...] = (*_GROUPS, "abdomen")
+"""Headings of the organ tree, in the order in which a chest CT is read."""
+
 _COLOURS = {
     "lung_upper_lobe_left": "#6fb7e9",
     "lung_lower_lobe_left": "#3a7fc1",

@@ -39,7 +39,7 @@ export function icon(name) {
 // A button with tooltip. `words` may be empty for icon-only buttons, whose tooltip is then their name.
 export function button(words, tip, onclick, { iconName = '', toggles = false, ...rest } = {}) {
   const children = iconName ? [icon(iconName)] : [];
-  if (words) children.push(make('span', { className: iconName ? 'asap-word' : '', text: words }));
+  if (words) children.push(make('span', { className: iconName ? 'ctv-word' : '', text: words }));
   const attributes = { type: 'button', title: tip, 'aria-label': tip, onclick, ...rest };
   if (toggles) attributes['aria-pressed'] = 'false';
   return make('button', attributes, children);

@@ -15,17 +15,17 @@ export class Panel {
       heatThreshold: slider('Heat from', (value) => viewer.set({ heatThreshold: value })),
     };
     this.legend = makeLegend();
-    this.organs = make('div', { className: 'asap-organs' });
-    this.organHead = make('div', { className: 'asap-head' }, [
+    this.organs = make('div', { className: 'ctv-organs' });
+    this.organHead = make('div', { className: 'ctv-head' }, [
       make('span', { text: 'Organs' }),
       make('span', {}, [
-        button('all', 'Show all organs', () => viewer.showOrgans([]), { className: 'asap-mini' }),
-        button('none', 'Hide all organs', () => viewer.hideAllOrgans(), { className: 'asap-mini' }),
+        button('all', 'Show all organs', () => viewer.showOrgans([]), { className: 'ctv-mini' }),
+        button('none', 'Hide all organs', () => viewer.hideAllOrgans(), { className: 'ctv-mini' }),
       ]),
     ]);
-    this.element = make('section', { className: 'asap-panel', 'aria-label': 'Read-out and overlays' }, [
+    this.element = make('section', { className: 'ctv-panel', 'aria-label': 'Read-out and overlays' }, [
       this.reading.element,
-      make('div', { className: 'asap-window' }, [this.width.element, this.level.element, make('span', { text: 'HU' })]),
+      make('div', { className: 'ctv-window' }, [this.width.element, this.level.element, make('span', { text: 'HU' })]),
       this.sliders.fillOpacity.element,
       this.sliders.heatOpacity.element,
       this.sliders.heatThreshold.element,
@@ -68,17 +68,17 @@ export class Panel {
     const open = (name, list) => (list.length <= 16 ? { open: '' } : {});
     this.organs.replaceChildren(...[...groups].map(([name, list]) => make('details', open(name, list), [
       make('summary', { text: `${name} (${list.length})` }),
-      make('div', { className: 'asap-chips' }, list.map((structure) => this.#chip(structure))),
+      make('div', { className: 'ctv-chips' }, list.map((structure) => this.#chip(structure))),
     ])));
   }
 
   #chip(structure) {
-    const dot = make('span', { className: 'asap-dot' });
+    const dot = make('span', { className: 'ctv-dot' });
     dot.style.background = structure.colour;
     const volume = structure.volume_ml === undefined ? '' : `, ${structure.volume_ml.toFixed(0)} mL`;
     const tip = `${structure.spoken}${volume}: click shows or hides, double click shows it alone`;
     return make('button', {
-      type: 'button', className: 'asap-chip', title: tip, 'aria-label': structure.spoken, 'aria-pressed': 'true',
+      type: 'button', className: 'ctv-chip', title: tip, 'aria-label': structure.spoken, 'aria-pressed': 'true',
       'data-number': structure.number,
       onclick: () => this.viewer.toggleOrgan(structure.number),
       ondblclick: () => this.viewer.solo(structure.number),
@@ -88,12 +88,12 @@ export class Panel {
 
 function makeReading() {
   const part = (name, className) => make('span', { className, 'data-read': name });
-  const dot = make('span', { className: 'asap-dot' });
-  const [organ, hu] = [part('organ', ''), part('hu', 'asap-hu')];
-  const [mm, heat] = [part('mm', 'asap-fine'), part('heat', 'asap-fine asap-end')];
-  const voxel = part('voxel', 'asap-fine');
-  const element = make('div', { className: 'asap-read', 'aria-label': 'Under the crosshair' }, [
-    make('span', { className: 'asap-organ' }, [dot, organ]), hu, mm, heat, voxel,
+  const dot = make('span', { className: 'ctv-dot' });
+  const [organ, hu] = [part('organ', ''), part('hu', 'ctv-hu')];
+  const [mm, heat] = [part('mm', 'ctv-fine'), part('heat', 'ctv-fine ctv-end')];
+  const voxel = part('voxel', 'ctv-fine');
+  const element = make('div', { className: 'ctv-read', 'aria-label': 'Under the crosshair' }, [
+    make('span', { className: 'ctv-organ' }, [dot, organ]), hu, mm, heat, voxel,
   ]);
   const update = (reading) => {
     organ.textContent = reading.organ || (reading.hasLabels ? 'no organ' : 'place');
@@ -127,13 +127,13 @@ function slider(words, onInput) {
   const input = make('input', { type: 'range', min: 0, max: 100, step: 1, 'aria-label': words });
   const output = make('output', {});
   input.addEventListener('input', () => onInput(input.valueAsNumber / 100));
-  return { input, output, element: make('label', { className: 'asap-row' }, [make('span', { text: words }), input, output]) };
+  return { input, output, element: make('label', { className: 'ctv-row' }, [make('span', { text: words }), input, output]) };
 }
 
 function makeLegend() {
-  const name = make('div', { className: 'asap-name' });
+  const name = make('div', { className: 'ctv-name' });
   const canvas = make('canvas', { width: 256, height: 1, 'aria-hidden': 'true' });
-  const ticks = make('div', { className: 'asap-ticks' }, ['0', '0.25', '0.5', '0.75', '1'].map((text) => make('span', { text })));
+  const ticks = make('div', { className: 'ctv-ticks' }, ['0', '0.25', '0.5', '0.75', '1'].map((text) => make('span', { text })));
   const update = (label, look) => {
     name.textContent = label ? `Heat: ${label}` : 'Heat';
     const context = canvas.getContext('2d');
@@ -143,5 +143,5 @@ function makeLegend() {
       context.fillRect(x, 0, 1, 1);
     }
   };
-  return { element: make('div', { className: 'asap-legend' }, [name, canvas, ticks]), update };
+  return { element: make('div', { className: 'ctv-legend' }, [name, canvas, ticks]), update };
 }

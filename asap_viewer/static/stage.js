@@ -10,7 +10,7 @@ export class Stage {
     this.viewer = viewer;
     this.only = null;
     this.frame = 0;
-    this.element = make('div', { className: 'asap-planes' });
+    this.element = make('div', { className: 'ctv-planes' });
     this.boxes = Object.values(PLANES).map((plane) => this.#makePlane(plane));
     this.views = this.boxes.map((box) => box.view);
     this.element.append(...this.boxes.map((box) => box.element));
@@ -23,11 +23,11 @@ export class Stage {
   #makePlane(plane) {
     const picture = make('canvas', { role: 'img', 'aria-label': `${plane.name} plane` });
     const marks = make('canvas', { 'aria-hidden': 'true' });
-    const surface = make('div', { className: 'asap-stage' }, [picture, marks]);
-    const slider = make('input', { type: 'range', className: 'asap-slice', min: 0, max: 0, step: 1,
+    const surface = make('div', { className: 'ctv-stage' }, [picture, marks]);
+    const slider = make('input', { type: 'range', className: 'ctv-slice', min: 0, max: 0, step: 1,
       'aria-label': `${plane.name} slice`, 'aria-orientation': 'vertical', title: `${plane.name} slice` });
     slider.addEventListener('input', () => this.viewer.ct && this.viewer.setSlice(plane.fixed, slider.valueAsNumber));
-    const element = make('div', { className: 'asap-plane', 'data-kind': plane.kind }, [surface, slider]);
+    const element = make('div', { className: 'ctv-plane', 'data-kind': plane.kind }, [surface, slider]);
     const view = new PlaneView(plane, picture, marks);
     listenToPlane(surface, view, this.viewer);
     return { element, surface, slider, picture, view };

@@ -22,7 +22,7 @@ export class Toolbar {
       ['heat', 'Heat', 'Heat map on or off (key h)', () => viewer.set({ showHeat: !viewer.look.showHeat })],
     ].map(([name, words, tip, act]) => [name, button(words, tip, act, { iconName: name, toggles: true, 'data-switch': name })]);
     this.full = button('Full resolution', 'Load every voxel of the scan', () => viewer.loadFull(), { iconName: 'full' });
-    this.element = make('div', { className: 'asap-bar', role: 'toolbar', 'aria-label': 'Viewer tools' }, [
+    this.element = make('div', { className: 'ctv-bar', role: 'toolbar', 'aria-label': 'Viewer tools' }, [
       group('Windows', this.presets.map((pair) => pair[1])),
       group('Tools', this.tools.map((pair) => pair[1])),
       group('Slab', [this.#slabThickness(), this.#slabMode()]),
@@ -70,7 +70,7 @@ export class Toolbar {
 }
 
 function group(name, children) {
-  return make('div', { className: 'asap-group', role: 'group', 'aria-label': name }, children);
+  return make('div', { className: 'ctv-group', role: 'group', 'aria-label': name }, children);
 }
 
 function choice(tip, options, onChoose) {
@@ -89,10 +89,10 @@ const MOUSE = [
 
 export function makeHelp(onClose) {
   const rows = [...MOUSE, ...Object.entries(KEYS).filter(([, entry]) => entry[0]).map(([key, entry]) => [keyName(key), entry[0]])];
-  return make('div', { className: 'asap-help', role: 'dialog', 'aria-label': 'Keys and mouse', hidden: '' }, [
+  return make('div', { className: 'ctv-help', role: 'dialog', 'aria-label': 'Keys and mouse', hidden: '' }, [
     make('h3', { text: 'Keys and mouse' }),
     make('dl', {}, rows.map(([key, what]) => make('div', {}, [make('dt', { text: key }), make('dd', { text: what })]))),
-    button('Close', 'Close this help (Escape)', onClose, { className: 'asap-close' }),
+    button('Close', 'Close this help (Escape)', onClose, { className: 'ctv-close' }),
   ]);
 }
 

@@ -57,7 +57,7 @@ class Viewer {
 
   #build() {
     const { root } = this;
-    this.progress = make('div', { className: 'asap-progress' });
+    this.progress = make('div', { className: 'ctv-progress' });
     this.status = make('span', { role: 'status', 'data-read': 'status', text: 'no case open' });
     this.under = make('span', { 'data-read': 'pointer' });
     root.setAttribute('tabindex', '0');
@@ -65,7 +65,7 @@ class Viewer {
     root.setAttribute('aria-label', 'CT viewer: three linked planes. Press ? for keys.');
     this.stage.element.append(this.panel.element);
     root.replaceChildren(this.toolbar.element, this.progress, this.stage.element,
-      make('div', { className: 'asap-foot' }, [this.status, this.under]), this.help);
+      make('div', { className: 'ctv-foot' }, [this.status, this.under]), this.help);
     listenToKeys(root, this);
     root.addEventListener('pointerenter', () => {
       const held = document.activeElement;
@@ -314,7 +314,7 @@ class Viewer {
 
   say(words, isError = false) {
     this.status.textContent = words;
-    this.status.classList.toggle('asap-error', isError);
+    this.status.classList.toggle('ctv-error', isError);
   }
 }
 

@@ -1,5 +1,6 @@
 """A page with nothing but the viewer, served on a free port, and a browser to look at it with."""
 
+import os
 import socket
 import threading
 import time
@@ -14,8 +15,9 @@ import numpy as np
 import uvicorn
 
 from asap_viewer.layers import ct_layers, heat_layer, label_layer
+from asap_viewer.privacy import keep_quiet
 from asap_viewer.served import Owner, ServedLimits, VolumeServer
-from asap_viewer.server import ServerConfig, build_app, keep_quiet, owner_of
+from asap_viewer.server import ServerConfig, build_app, owner_of
 from asap_viewer.viewer import CTViewer, go_to, look_at, show_heat
 from core.anatomy.masks import OrganMasks
 from core.volume import Volume
@@ -89,8 +91,6 @@ def build_viewer_page(scene: Scene, served: VolumeServer, heard: list[dict[str, 
 
 @contextmanager
 def serve_scene(scene: Scene, limits: ServedLimits | None = None) -> Iterator[Running]:
-    import os
-
     keep_quiet(os.environ)
     served = VolumeServer(limits or ServedLimits())
     heard: list[dict[str, Any]] = []
