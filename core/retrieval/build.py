@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import IndexFileError, StudyError
+from core.errors import IndexFileError, ReportError, StudyError
 from core.findings import CT_RATE_LABELS
 from core.grounding.engine import GroundingEngine
 from core.progress import Progress, part_of, silent
+from core.report.parse import parse_report
 from core.report.parsed import ParsedReport
 from core.retrieval.index import PROBE, UNKNOWN, IndexInfo, ReportIndex
 from core.retrieval.layout import Layout, lay_out
@@ -88,13 +89,13 @@ def build_index(
     studies: Mapping[str, StudyVector] | None = None,
     layout: Layout = "pca",
     progress: Progress = silent,
-    parse: Callable[[str], ParsedReport] | None = None,
+    parse: Callable[[str], ParsedReport] = parse_report,
 ) -> BuiltIndex:
     """Embed every distinct sentence once and every report; labels that a row does not state come from its text.
 
-    Reports in which `parse` finds no sentence are skipped. Raises IndexFileError when nothing is left.
+    Reports that `parse` refuses (ReportError) are skipped. Raises IndexFileError when nothing is left.
     """
-    parsed, skipped = _parse_rows(rows, parse or _parser(), part_of(progress, 0.0, 0.2))
+    parsed, skipped = _parse_rows(rows, parse, part_of(progress, 0.0, 0.2))
     if not parsed:
         raise IndexFileError(f"None of the {len(rows)} reports has a sentence to search. Check the table's columns.")
     sentence_row: dict[str, int] = {}
@@ -121,12 +122,6 @@ def build_index(
     return BuiltIndex(index, tuple(skipped))
 
 
-def _parser() -> Callable[[str], ParsedReport]:
-    from core.report.parse import parse_report
-
-    return parse_report
-
-
 def _parse_rows(
     rows: Sequence[ReportRow], parse: Callable[[str], ParsedReport], progress: Progress
 ) -> tuple[list[tuple[ReportRow, ParsedReport]], list[SkippedRow]]:
@@ -134,11 +129,10 @@ def _parse_rows(
     for done, row in enumerate(rows):
         if done % BATCH == 0:
             progress(done / len(rows), f"reading report {done + 1} of {len(rows)}")
-        report = parse(row.text)
-        if report.sentences:
-            parsed.append((row, report))
-        else:
-            skipped.append(SkippedRow(0, row.study_id, "no sentence found in the report"))
+        try:
+            parsed.append((row, parse(row.text)))
+        except ReportError as error:
+            skipped.append(SkippedRow(0, row.study_id, str(error)))
     return parsed, skipped
 
 

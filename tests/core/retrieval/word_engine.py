@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from core.errors import ReportError
 from core.grounding.engine import PatchFeatures
 from core.report.parsed import ParsedReport, Sentence
 from core.report.sentences import split_sentences
@@ -55,6 +56,8 @@ class WordEngine:
 def split_only(text: str) -> ParsedReport:
     """Sentences without findings: keeps these tests apart from how well reports are understood."""
     spans = split_sentences(text)
+    if not spans:
+        raise ReportError("no sentence")
     sentences = tuple(
         Sentence(number, span.text, span.start, span.end, (), ()) for number, span in enumerate(spans, start=1)
     )
