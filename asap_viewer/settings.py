@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import ConfigError
 from core.reading.limits import GIB, ReadLimits
+
+if TYPE_CHECKING:
+    from core.anatomy.engines import EnginePlaces
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,6 +49,24 @@ class Settings:
     def index(self) -> Path:
         """The retrieval index that ships."""
         return self.assets / "index"
+
+    @property
+    def atlas(self) -> Path:
+        """The case that the embedded organ engine registers to."""
+        return self.samples / "lidc-idri-0001"
+
+    def organ_places(self, engine: str = "auto", device: str | None = None) -> "EnginePlaces":
+        """What the organ engines need; the device is looked for only if `engine` may run a network on it."""
+        from core.anatomy.engines import EnginePlaces, list_engines
+
+        wish = device or self.device
+        places = EnginePlaces(self.atlas, self.totalseg_home, self.totalseg_weights)
+        may_run = engine != "embedded" and list_engines(places)["totalsegmentator"].can_run
+        if wish == "cuda" or (wish == "auto" and may_run):
+            from core.grounding.registry import choose_device
+
+            return replace(places, device="cuda" if choose_device(wish) == "cuda" else "cpu")
+        return places
 
     @property
     def annotations_url(self) -> str:

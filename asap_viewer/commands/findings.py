@@ -1,0 +1,39 @@
+"""`findings CT`: the 18 CT-RATE findings without any report."""
+
+import argparse
+from typing import Any
+
+from asap_viewer.commands.inputs import add_ct, add_engine, add_masks, find_masks, open_ct, open_engine
+from asap_viewer.settings import Settings
+from core.progress import Progress, part_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `findings`."""
+    add_ct(parser)
+    add_engine(parser)
+    add_masks(parser)
+
+
+def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
+    """Probability and place of each finding, in the order of the CT-RATE label files."""
+    from asap_viewer.workflow import canvas_of
+    from core.grounding.findings18 import score_findings
+
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
+    find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
+    engine = open_engine(arguments.engine, arguments.device, settings)
+    features, canvas = canvas_of(case, engine, part_of(progress, 0.4, 0.8))
+    scores = score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
+    return {
+        "engine": engine.name,
+        "findings": [
+            {
+                "name": one.name,
+                "probability": round(one.probability, 6),
+                "peak_ras_mm": [round(value, 2) for value in one.peak_ras_mm],
+                "margin": round(one.margin, 6),
+            }
+            for one in scores
+        ],
+    }

@@ -1,0 +1,127 @@
+"""`ground CT --report REPORT.txt --out DIR`: where each sentence of a report is."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asap_viewer.commands.inputs import (
+    add_ct,
+    add_engine,
+    add_masks,
+    find_masks,
+    open_ct,
+    open_engine,
+    read_text,
+)
+from asap_viewer.commands.output import filled_folder, make_folder
+from asap_viewer.settings import Settings
+from core.progress import Progress, part_of
+
+if TYPE_CHECKING:
+    from asap_viewer.sessions import Case
+    from core.grounding.heatmap import SentenceGrounding
+
+MANIFEST = "grounding.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `ground`."""
+    add_ct(parser)
+    parser.add_argument("--report", metavar="REPORT.txt", type=Path, required=True, help="the report as plain text")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help=f"folder for the heat maps and {MANIFEST}"
+    )
+    add_engine(parser)
+    add_masks(parser)
+
+
+def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
+    """Write one heat map per sentence and `grounding.json`; return what stands in it."""
+    from asap_viewer.workflow import ground_report, read_report
+
+    clock = Stopwatch()
+    text = read_text(arguments.report)
+    make_folder(arguments.out)
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
+    read_report(case, text)
+    clock.lap("open")
+    find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
+    clock.lap("masks")
+    engine = open_engine(arguments.engine, arguments.device, settings)
+    clock.lap("load_engine")
+    found = ground_report(case, engine, part_of(progress, 0.4, 0.8))
+    clock.lap("ground")
+    with filled_folder(arguments.out) as folder:
+        _write_heat(folder, case, found, part_of(progress, 0.8, 1.0))
+        clock.lap("write")
+        answer = _describe(case, found, engine.name, clock.seconds)
+        (folder / MANIFEST).write_text(json.dumps(answer, indent=2, ensure_ascii=False), encoding="utf-8")
+        _drop_stale(arguments.out, folder)
+    return answer
+
+
+class Stopwatch:
+    """Seconds spent per step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Book the time since the last lap on `step`."""
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
+def _file_name(index: int) -> str:
+    return f"sentence_{index:02d}.nii.gz"
+
+
+def _write_heat(folder: Path, case: "Case", found: "Sequence[SentenceGrounding]", progress: Progress) -> None:
+    """One float32 NIfTI in [0, 1] per sentence on the grid of the CT's file."""
+    from core.export.nifti import write_nifti
+    from core.grounding.readout import heat_on_source
+
+    for at, one in enumerate(found):
+        progress(at / len(found), f"Writing sentence {one.index}")
+        heat = heat_on_source(one, case.volume)
+        write_nifti(folder / _file_name(one.index), heat, case.volume.source, f"sentence {one.index}")
+
+
+def _drop_stale(target: Path, fresh: Path) -> None:
+    """Delete heat maps of an earlier, longer report, so that the folder holds one run only."""
+    for path in target.glob("sentence_*.nii.gz"):
+        if not (fresh / path.name).exists():
+            path.unlink()
+
+
+def _describe(
+    case: "Case", found: "Sequence[SentenceGrounding]", engine: str, seconds: dict[str, float]
+) -> dict[str, Any]:
+    masks = case.masks
+    return {
+        "engine": engine,
+        "masks": {"engine": masks.engine, "missing": masks.missing, "notes": list(masks.notes)} if masks else None,
+        "sentences": [_describe_one(case, one) for one in found],
+        "seconds": seconds,
+    }
+
+
+def _describe_one(case: "Case", one: "SentenceGrounding") -> dict[str, Any]:
+    return {
+        "index": one.index,
+        "text": one.text,
+        "file": _file_name(one.index),
+        "peak_ras_mm": [round(value, 2) for value in one.peak_ras_mm],
+        "peak_voxel": list(case.volume.source.nearest_voxel(one.peak_ras_mm)),
+        "score": round(one.score, 6),
+        "negated_score": round(one.negated_score, 6),
+        "margin": round(one.margin, 6),
+        "probability": round(one.probability, 6),
+        "supported": one.is_supported,
+        "organs": one.organs,
+    }
