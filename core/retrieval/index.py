@@ -1,7 +1,7 @@
 """A collection of reports, some with CT, that can be searched by text, sentence, CT or study."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ from core.retrieval.table import known_label
 from core.retrieval.texts import TextStore
 
 Compare = Literal["reports", "volumes"]
-UNKNOWN = -1
 PROBE = "Small left pleural effusion with adjacent compressive atelectasis."
 """Embedded when an index is built and again when it is opened: the same engine gives the same vector."""
 MAX_QUERY_CHARACTERS = 20_000
@@ -74,11 +73,13 @@ class ReportIndex:
     reports_of: Postings
     """Sentence -> the reports that contain it."""
     labels: np.ndarray
-    """(R, 18) int8 in the order of CT_RATE_LABELS: 1 present, 0 not, -1 unknown."""
+    """(R, 18) bool in the order of CT_RATE_LABELS, True = present."""
     map_xy: np.ndarray
     """(R, 2) float32 in [-1, 1]: the collection as a flat map."""
     probe: np.ndarray
     """(D,) float32, the engine's vector of `PROBE`."""
+    _fitting: list[GroundingEngine] = field(default_factory=list)
+    """Engines that were compared with `probe` already, to embed it once and not with every query."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +94,7 @@ class ReportIndex:
     ) -> SearchResult:
         """Reports that say something like `text` (a phrase, a sentence or a whole report).
 
-        `where`: CT-RATE label -> value that a report must have; unknown is neither. Raises IndexFileError when the
+        `where`: CT-RATE label -> value that a report must have. Raises IndexFileError when the
         query is empty, the label unknown, or the engine is not the one that built the index.
         """
         began = time.perf_counter()
@@ -147,6 +148,8 @@ class ReportIndex:
 
     def require_engine(self, engine: GroundingEngine) -> None:
         """Raise IndexFileError unless `engine` gives the vectors that this index holds."""
+        if any(engine is known for known in self._fitting):
+            return
         found = engine.embed_sentences([PROBE])[0]
         same_space = found.shape == self.probe.shape and float(found @ self.probe) > 0.999
         if engine.name != self.info.engine or not same_space:
@@ -156,6 +159,7 @@ class ReportIndex:
                 f'vector){detail}; the engine here is "{engine.name}" ({found.shape[0]}). Choose the same engine, or '
                 "build the index again."
             )
+        self._fitting.append(engine)
 
     def _checked_vector(self, vector: np.ndarray) -> np.ndarray:
         if vector.shape != (self.info.dimension,):
@@ -175,7 +179,7 @@ class ReportIndex:
         """(R,) bool, True = the report has every wanted label value."""
         allowed = np.ones(len(self), bool)
         for name, wanted in where.items():
-            allowed &= self.labels[:, CT_RATE_LABELS.index(known_label(name))] == int(wanted)
+            allowed &= self.labels[:, CT_RATE_LABELS.index(known_label(name))] == wanted
         return allowed
 
     def _search_whole(
@@ -264,9 +268,8 @@ class ReportIndex:
         return Hit(report.study_id, score, passage, report.text, self.labels_of(row), report.volume, row)
 
     def labels_of(self, row: int) -> dict[str, bool]:
-        """CT-RATE label -> value, for those known of a report."""
-        values = zip(CT_RATE_LABELS, self.labels[row], strict=True)
-        return {label: bool(value) for label, value in values if value != UNKNOWN}
+        """The 18 CT-RATE labels of a report."""
+        return dict(zip(CT_RATE_LABELS, map(bool, self.labels[row]), strict=True))
 
 
 def _useful_sentences(nearest: Nearest, width: int) -> list[np.ndarray]:

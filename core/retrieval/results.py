@@ -10,7 +10,7 @@ class Hit(NamedTuple):
     score: float  # in [-1, 1]; see `ReportIndex` for what is compared
     passage: str  # the sentence of the report nearest to the query
     text: str  # the whole report
-    labels: dict[str, bool]  # the CT-RATE labels that are known for it
+    labels: dict[str, bool]  # the 18 CT-RATE labels
     volume: str  # path of its CT as the source table gave it, or ""
     row: int
 

@@ -1,5 +1,5 @@
 import pytest
-from word_engine import ROWS, WordEngine, split_only
+from word_engine import ROWS, WordEngine
 
 from core.retrieval.build import build_index
 
@@ -11,4 +11,4 @@ def engine():
 
 @pytest.fixture
 def index(engine):
-    return build_index(ROWS, engine, parse=split_only).index
+    return build_index(ROWS, engine).index

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from word_engine import ROWS, WordEngine, split_only
+from word_engine import ROWS, WordEngine
 
 from core.errors import ConfigError, IndexFileError
 from core.folder import replace_folder
@@ -26,7 +26,7 @@ def test_a_saved_index_answers_the_same(index, engine, tmp_path):
 def test_saving_again_replaces_an_index_but_never_other_files(index, engine, tmp_path):
     folder = tmp_path / "index"
     save_index(index, folder)
-    save_index(build_index(ROWS[:2], engine, parse=split_only).index, folder)
+    save_index(build_index(ROWS[:2], engine).index, folder)
     assert len(load_index(folder)) == 2
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(IndexFileError, match="thesis.txt"):
@@ -100,11 +100,11 @@ def test_pickles_are_not_opened(index, tmp_path):
 def test_the_map_is_two_columns_within_one_and_separates_groups(engine):
     rows = [ReportRow(f"e{n}", f"Large pleural effusion {'left' if n % 2 else 'right'}.") for n in range(6)]
     rows += [ReportRow(f"n{n}", f"Tiny calcified granuloma {'apex' if n % 2 else 'base'}.") for n in range(6)]
-    placed = build_index(rows, engine, parse=split_only).index.map_xy
+    placed = build_index(rows, engine).index.map_xy
     assert placed.shape == (12, 2)
     assert np.abs(placed).max() == pytest.approx(1.0)
     assert abs(placed[:6, 0].mean() - placed[6:, 0].mean()) > 0.5
-    again = build_index(rows, WordEngine(), parse=split_only).index.map_xy
+    again = build_index(rows, WordEngine()).index.map_xy
     np.testing.assert_array_equal(placed, again)
 
 

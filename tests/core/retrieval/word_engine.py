@@ -5,10 +5,7 @@ import re
 
 import numpy as np
 
-from core.errors import ReportError
 from core.grounding.engine import PatchFeatures
-from core.report.parsed import ParsedReport, Sentence
-from core.report.sentences import split_sentences
 from core.retrieval.table import ReportRow
 
 WIDTH = 64
@@ -51,17 +48,6 @@ class WordEngine:
     def _embed(self, sentence):
         words = re.findall(r"[a-z]+", sentence.lower())
         return unit(np.sum([word_vector(word, self.salt) for word in words or [""]], axis=0))
-
-
-def split_only(text: str) -> ParsedReport:
-    """Sentences without findings: keeps these tests apart from how well reports are understood."""
-    spans = split_sentences(text)
-    if not spans:
-        raise ReportError("no sentence")
-    sentences = tuple(
-        Sentence(number, span.text, span.start, span.end, (), ()) for number, span in enumerate(spans, start=1)
-    )
-    return ParsedReport(text, sentences, {})
 
 
 ROWS = (
