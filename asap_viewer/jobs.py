@@ -65,7 +65,7 @@ def follow(work: Callable[[Progress], T], stop: StopFlag, every_s: float = 0.15)
     def run() -> None:
         try:
             outcome.append(work(report))
-        except BaseException as error:  # noqa: BLE001  (handed to the caller's thread, never swallowed)
+        except BaseException as error:  # (handed to the caller's thread, never swallowed)
             failure.append(error)
 
     thread = threading.Thread(target=run, daemon=True, name="job")

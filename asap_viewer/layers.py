@@ -69,10 +69,10 @@ class CTLayers:
         }
 
 
-def ct_layers(volume: Volume) -> CTLayers:
-    """Prepare a CT for the viewer: at most about `FIRST_VOXELS` first, the whole on demand."""
+def ct_layers(volume: Volume, first_voxels: int = FIRST_VOXELS) -> CTLayers:
+    """Prepare a CT for the viewer: at most about `first_voxels` first, the whole on demand."""
     whole = Layer(Blob(volume.hu, volume.content_hash), volume.grid)
-    factors = first_factors(volume.grid)
+    factors = first_factors(volume.grid, first_voxels)
     if max(factors) == 1:
         return CTLayers(volume, whole, None)
     mean, grid = average_down(volume.hu, volume.grid, factors)

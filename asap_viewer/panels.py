@@ -1,65 +1,88 @@
-"""The lists beside the viewer. Each is one `gr.HTML` with a constant template; data arrives as JSON props only."""
+"""The lists beside the viewer. Each is one `gr.HTML` with a constant template; data arrives as JSON props only.
 
-from pathlib import Path
+Nothing a user or a file wrote is ever part of a template: the scripts in static/ put it on the page as text.
+"""
+
 from typing import Any
 
 import gradio as gr
 
-STATIC = Path(__file__).parent / "static"
+from asap_viewer.viewer import STATIC_DIR
 
 
-def _script(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
+class Panel(gr.HTML):
+    """A component drawn by one script of static/; its properties are JSON and its events are named there."""
 
+    template = ""
+    script = ""
+    empty: dict[str, Any] = {}
+    """Every property with the value it has while there is nothing to show."""
 
-class ReportPanel(gr.HTML):
-    """The report's sentences. Props: sentences, chosen, empty. Events: choose {index}, judge {index, verdict, note}."""
-
-    def __init__(self, **props: Any) -> None:
-        super().__init__(
-            value="",
-            html_template='<div class="rp-list" role="listbox" aria-label="Sentences of the report"></div>',
-            js_on_load=_script("report_panel.js"),
-            apply_default_css=False,
-            **({"sentences": [], "chosen": 0, "empty": ""} | props),
-        )
+    def __init__(self, value: Any = "", **kwargs: Any) -> None:
+        code = (STATIC_DIR / self.script).read_text(encoding="utf-8")
+        settings = {"html_template": self.template, "js_on_load": code, "apply_default_css": False}
+        super().__init__(value, **{**self.empty, **settings, **kwargs})
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object"}
 
 
-class OrganPanel(gr.HTML):
-    """The organ tree. Props: organs, hidden, empty. Events: look {hidden}, jump {number, mm}."""
+class ReportPanel(Panel):
+    """The report's sentences. Events: choose {index}, judge {index, verdict, note}."""
 
-    def __init__(self, **props: Any) -> None:
-        super().__init__(
-            value="",
-            html_template=(
-                '<div class="op-bar"><input class="op-filter" type="search" placeholder="Find a structure" '
-                'aria-label="Find a structure"><button class="op-all" type="button">all</button>'
-                '<button class="op-none" type="button">none</button></div>'
-                '<div class="op-tree" role="tree" aria-label="Structures"></div>'
-            ),
-            js_on_load=_script("organ_panel.js"),
-            apply_default_css=False,
-            **({"organs": [], "hidden": [], "empty": ""} | props),
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+    template = '<div class="rp-list" role="listbox" aria-label="Sentences of the report"></div>'
+    script = "report_panel.js"
+    empty = {"sentences": [], "chosen": 0, "empty": ""}
 
 
-class HitsPanel(gr.HTML):
-    """Similar reports. Props: hits, summary."""
+class HerePanel(Panel):
+    """Sentences that speak of the place under the crosshair. Event: choose {index}."""
 
-    def __init__(self, **props: Any) -> None:
-        super().__init__(
-            value="",
-            html_template='<div class="hp-list"></div>',
-            js_on_load=_script("hits_panel.js"),
-            apply_default_css=False,
-            **({"hits": [], "summary": ""} | props),
-        )
+    template = '<div class="hr-list"></div>'
+    script = "here_panel.js"
+    empty = {"here": {}}
 
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+
+class OrganPanel(Panel):
+    """The organ tree. Events: look {hidden}, jump {number, mm}."""
+
+    template = (
+        '<div class="op-bar"><input class="op-filter" type="search" placeholder="Find a structure" '
+        'aria-label="Find a structure"><button class="op-all" type="button">show all</button>'
+        '<button class="op-none" type="button">hide all</button></div>'
+        '<div class="op-tree" role="tree" aria-label="Structures"></div>'
+    )
+    script = "organ_panel.js"
+    empty = {"organs": [], "hidden": [], "empty": ""}
+
+
+class HitsPanel(Panel):
+    """Similar reports."""
+
+    template = '<div class="hp-list"></div>'
+    script = "hits_panel.js"
+    empty = {"hits": [], "summary": ""}
+
+
+class AnswersPanel(Panel):
+    """Answers with their evidence. Event: jump {mm}."""
+
+    template = '<div class="ap-list"></div>'
+    script = "answers_panel.js"
+    empty = {"answers": []}
+
+
+class FactsPanel(Panel):
+    """Rows {label, value, kind: plain | good | warning, href, download}."""
+
+    template = '<div class="fp-list"></div>'
+    script = "facts_panel.js"
+    empty = {"rows": []}
+
+
+class StatusLine(Panel):
+    """What the server does now: {kind: idle | work | error, message, fraction, seconds}."""
+
+    template = '<div class="sl" role="status"><span class="sl-bar"><i></i></span><span class="sl-words"></span></div>'
+    script = "status_line.js"
+    empty = {"status": {"kind": "idle", "message": "Ready", "fraction": 0, "seconds": 0}}

@@ -55,6 +55,16 @@ class Blob:
             return self._gzipped
 
 
+class FileBlob:
+    """A file to be saved by the browser under its own name."""
+
+    def __init__(self, content: bytes, filename: str) -> None:
+        self.content = content
+        self.filename = filename
+        self.raw_bytes = self.held_bytes = len(content)
+        self.etag = f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
+
+
 def _x_fastest(array: np.ndarray) -> memoryview:
     """(X, Y, Z) -> bytes in the order the browser indexes: x + X * (y + Y * z), little-endian."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -79,7 +89,7 @@ class ServedLimits:
 
 @dataclass
 class _Entry:
-    blob: Blob
+    blob: Blob | FileBlob
     browser: str
     sessions: set[str]
     used_s: float
@@ -99,7 +109,7 @@ class VolumeServer:
         self._entries: dict[str, _Entry] = {}  # token -> entry, least recently used first
         self._lock = threading.Lock()
 
-    def publish(self, blob: Blob, owner: Owner) -> str:
+    def publish(self, blob: Blob | FileBlob, owner: Owner) -> str:
         """Relative address at which `owner` finds `blob`; the same browser gets the same address again."""
         with self._lock:
             token = self._token_of(blob, owner) or secrets.token_urlsafe(24)
@@ -127,7 +137,7 @@ class VolumeServer:
         with self._lock:
             self._sweep()
 
-    def find(self, token: str, browser: str) -> Blob | None:
+    def find(self, token: str, browser: str) -> Blob | FileBlob | None:
         """The array behind `token` for this browser; None when unknown, gone, or somebody else's."""
         with self._lock:
             self._sweep()
@@ -151,7 +161,7 @@ class VolumeServer:
 
         return router
 
-    def _token_of(self, blob: Blob, owner: Owner) -> str:
+    def _token_of(self, blob: Blob | FileBlob, owner: Owner) -> str:
         """The live token of the same bytes for the same known browser, or ""."""
         if not owner.browser:
             return ""
@@ -174,7 +184,7 @@ class VolumeServer:
         return sum({id(e.blob): e.blob.held_bytes for e in self._entries.values()}.values())
 
 
-def answer(blob: Blob | None, request: Request) -> Response:
+def answer(blob: Blob | FileBlob | None, request: Request) -> Response:
     """The HTTP answer for one array: 200 with the bytes, 304 when the browser has them, 404 for None."""
     if blob is None:
         return Response("No such volume: open the case again.", 404, {"Cache-Control": "no-store"})
@@ -182,6 +192,12 @@ def answer(blob: Blob | None, request: Request) -> Response:
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if blob.etag in known:
         return Response(status_code=304, headers=headers)
+    if isinstance(blob, FileBlob):
+        headers |= {
+            "Content-Disposition": f'attachment; filename="{blob.filename}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return Response(blob.content, headers=headers, media_type="application/octet-stream")
     body = blob.gzipped()
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"

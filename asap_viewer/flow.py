@@ -1,0 +1,119 @@
+"""What happens by itself once a CT is open: slices first, then organs, then sentences."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from asap_viewer.layers import heat_layer, label_layer
+from asap_viewer.parts import Parts, Updates, ready, told
+from asap_viewer.served import Owner
+from asap_viewer.services import Services
+from asap_viewer.sessions import Case, Session
+from asap_viewer.viewer import go_to, show_case, show_heat
+from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows
+from asap_viewer.workflow import find_organs, ground_report, groundings_of
+from core.anatomy.measure import measure_organs, orientation_check
+from core.grounding.heatmap import SentenceGrounding
+from core.structures import spoken_name
+
+BADGE_KINDS = {"ok": "good", "suspicious": "warning", "unknown": "plain"}
+
+
+def begin_case(services: Services, parts: Parts, session: Session, case: Case, owner: Owner) -> Updates:
+    """Show a freshly opened case: slices and receipt; everything of the case before is gone."""
+    session.case = case
+    rows = case.study.receipt.series
+    choices = [
+        (f"{row.description or 'series'} · {row.slices} slices{'' if row.usable else ' · ' + row.reason}", row.id)
+        for row in rows
+    ]
+    chosen = next((row.id for row in rows if row.chosen), None)
+    session.series = chosen
+    return {
+        parts.viewer: show_case(viewer_case(services, case, owner)),
+        parts.receipt: gr.update(rows=[fact("case", case.title), *receipt_rows(case.study.receipt)]),
+        parts.series: gr.update(choices=choices, value=chosen, visible=True if len(rows) > 1 else "hidden"),
+        parts.report_text: gr.update(value=case.report.text if case.report else ""),
+        parts.sentences: gr.update(sentences=report_rows(services, case, "", is_pending=True), chosen=0),
+        parts.here: gr.update(here={}),
+        parts.organs: gr.update(organs=[], empty="Looking for organs…"),
+        parts.badge: gr.update(rows=[]),
+        parts.status: ready("Slices are ready"),
+    }
+
+
+def viewer_case(services: Services, case: Case, owner: Owner) -> dict:
+    """The viewer's `case` property, with organ masks where there are any."""
+    labels = label_layer(case.masks, case.volume) if case.masks else None
+    layers = services.layers(case.volume)
+    return layers.prop(lambda blob: services.served.publish(blob, owner), case.title, labels, case.masks)
+
+
+def find_everything(
+    services: Services, parts: Parts, session: Session, engines: tuple[str, str], owner: Owner
+) -> Iterator[Updates]:
+    """Organs, then the report's sentences, each shown as soon as it is there."""
+    engine, segmenter = engines
+    case = session.require_case()
+    if case.masks is None:
+        yield from find_case_organs(services, parts, session, segmenter, owner)
+    else:
+        yield organ_updates(services, parts, case, owner)
+    if case.report is not None:
+        yield from find_sentences(services, parts, session, engine)
+
+
+def find_case_organs(
+    services: Services, parts: Parts, session: Session, segmenter: str, owner: Owner
+) -> Iterator[Updates]:
+    """Segment the open case and show its organs."""
+    case = session.require_case()
+    engine = services.segmenter(segmenter)
+    yield from told(parts, lambda progress: find_organs(case, engine, progress), session.stop)
+    yield organ_updates(services, parts, case, owner)
+
+
+def organ_updates(services: Services, parts: Parts, case: Case, owner: Owner) -> Updates:
+    """Masks into the viewer, the organ tree, and the badge that says whether left and right look right."""
+    assert case.masks is not None  # callers have just made them
+    rows = organ_rows(case.masks, measure_organs(case.volume, case.masks))
+    verdict = orientation_check(case.masks)
+    badge = [fact("masks by", case.masks.engine), fact("left / right", verdict.words, BADGE_KINDS[verdict.kind])]
+    badge += [fact("note", note, "warning") for note in case.masks.notes]
+    badge += [fact(spoken_name(name), f"not found: {reason}") for name, reason in case.masks.missing.items()]
+    return {
+        parts.viewer: gr.update(scan=viewer_case(services, case, owner)),
+        parts.organs: gr.update(organs=rows, empty="No organ was found in this CT."),
+        parts.badge: gr.update(rows=badge),
+        parts.status: ready("Organs are ready"),
+    }
+
+
+def find_sentences(services: Services, parts: Parts, session: Session, engine_name: str) -> Iterator[Updates]:
+    """Ground the report of the open case and show where each sentence lives."""
+    case = session.require_case()
+    yield {parts.sentences: gr.update(sentences=report_rows(services, case, engine_name, is_pending=True))}
+
+    def work(progress: object) -> tuple[SentenceGrounding, ...]:
+        return ground_report(case, services.engine(engine_name), progress)  # type: ignore[arg-type]
+
+    found = yield from told(parts, work, session.stop)
+    yield {
+        parts.sentences: gr.update(sentences=report_rows(services, case, engine_name)),
+        parts.status: ready(f"{len(found)} sentences looked for by {engine_name}. Choose one."),
+    }
+
+
+def report_rows(services: Services, case: Case, engine_name: str, is_pending: bool = False) -> list[dict]:
+    """The report panel's rows, with verdicts kept for this CT; empty without a report."""
+    if case.report is None:
+        return []
+    verdicts = services.verdicts(case)
+    return sentence_rows(case.report, groundings_of(case, engine_name), verdicts, is_pending)
+
+
+def heat_updates(services: Services, parts: Parts, case: Case, one: SentenceGrounding, owner: Owner) -> Updates:
+    """One sentence's heat and its peak in the viewer."""
+    layer = heat_layer(one.map.heat, one.map.grid, case.volume)
+    update = show_heat(layer.prop(lambda blob: services.served.publish(blob, owner)), one.text[:80])
+    return {parts.viewer: {**update, **go_to(one.peak_ras_mm)}}

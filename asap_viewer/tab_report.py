@@ -1,0 +1,154 @@
+"""The Report tab: choose a sentence, see where it lives; click the scan, see which sentences live there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from asap_viewer.flow import find_sentences, heat_updates, report_rows
+from asap_viewer.panels import HerePanel, ReportPanel
+from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
+from asap_viewer.plots import draw_matrix
+from asap_viewer.server import owner_of
+from asap_viewer.services import Services
+from asap_viewer.workflow import ground_text, groundings_of, rank_at, read_report
+from core.errors import ReportError
+from core.grounding.heatmap import SentenceGrounding
+from core.progress import Progress
+from core.structures import spoken_name
+
+
+@dataclass(frozen=True, eq=False)
+class ReportTab:
+    """Components of the tab."""
+
+    text: gr.Textbox
+    find: gr.Button
+    engine: gr.Dropdown
+    free: gr.Textbox
+    free_find: gr.Button
+    sentences: ReportPanel
+    here: HerePanel
+    matrix_button: gr.Button
+    matrix: gr.Plot
+
+
+def lay_out(services: Services) -> ReportTab:
+    """The tab's components, in reading order."""
+    sentences = ReportPanel()
+    here = HerePanel()
+    with gr.Row(equal_height=True):
+        free = gr.Textbox(
+            placeholder="Any sentence, e.g. “Nodule in the left lower lobe.”",
+            label="Find a sentence in the scan",
+            scale=4,
+            max_length=500,
+        )
+        free_find = gr.Button("Find", size="sm", scale=1, min_width=70)
+    with gr.Accordion("Paste or edit the report", open=False):
+        text = gr.Textbox(lines=8, max_lines=20, label="Report", placeholder="Paste the findings here")
+        with gr.Row(equal_height=True):
+            names = services.engine_names()
+            engine = gr.Dropdown(names, value=names[0], label="Grounding engine", scale=2)
+            find = gr.Button("Find sentences", variant="primary", scale=1)
+    with gr.Accordion("Every sentence against every organ", open=False):
+        matrix_button = gr.Button("Draw", size="sm")
+        matrix = gr.Plot(show_label=False)
+    return ReportTab(text, find, engine, free, free_find, sentences, here, matrix_button, matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportHandlers(Handlers):
+    """From sentences to places and back."""
+
+    tab: ReportTab
+
+    @shows_errors
+    def find(self, token: str, text: str, engine: str) -> Iterator[Updates]:
+        """Read the report in the box and look for each of its sentences."""
+        session = self.services.sessions.get(token)
+        read_report(session.require_case(), text)
+        session.begin_job()
+        session.chosen = 0
+        yield {self.tab.sentences: gr.update(chosen=0)}
+        yield from find_sentences(self.services, self.parts, session, engine)
+
+    @shows_errors
+    def choose(self, token: str, engine: str, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
+        """Show where one sentence lives."""
+        session = self.services.sessions.get(token)
+        case, index = session.require_case(), int(event.index)
+        session.chosen = index
+        yield {self.tab.sentences: gr.update(chosen=index)}
+        for one in groundings_of(case, engine):
+            if one.index == index:
+                yield heat_updates(self.services, self.parts, case, one, owner_of(request))
+
+    @shows_errors
+    def find_free(self, token: str, text: str, engine: str, request: gr.Request) -> Iterator[Updates]:
+        """Look for a sentence that need not be in the report."""
+        session = self.services.sessions.get(token)
+        case = session.require_case()
+
+        def work(progress: Progress) -> SentenceGrounding:
+            return ground_text(case, self.services.engine(engine), text, progress)
+
+        one = yield from told(self.parts, work, session.begin_job())
+        shown = heat_updates(self.services, self.parts, case, one, owner_of(request))
+        yield shown | {self.parts.status: ready(said_of(one))}
+
+    @shows_errors
+    def judge(self, token: str, engine: str, event: gr.EventData) -> Iterator[Updates]:
+        """Keep what a person thinks of a sentence's region."""
+        case = self.services.sessions.get(token).require_case()
+        self.services.judge(case, int(event.index), str(event.verdict), str(event.note), engine)
+        yield {
+            self.tab.sentences: gr.update(sentences=report_rows(self.services, case, engine)),
+            self.parts.status: ready(f"Sentence {int(event.index)}: {event.verdict}. Saved with this CT."),
+        }
+
+    @shows_errors
+    def look_here(self, token: str, engine: str, event: gr.EventData) -> Iterator[Updates]:
+        """Rank the sentences for the place under the crosshair."""
+        case = self.services.sessions.get(token).require_case()
+        ranked = rank_at(groundings_of(case, engine), event.mm)
+        place = "Sentences that speak of this place:" if ranked else "No sentence of the report speaks of this place."
+        shown = [{"index": one.index, "text": one.text, "heat": round(heat, 2)} for one, heat in ranked]
+        yield {self.tab.here: gr.update(here={"place": place, "sentences": shown})}
+
+    @shows_errors
+    def draw_matrix(self, token: str, engine: str) -> Iterator[Updates]:
+        """The whole report at once: sentences against organs."""
+        found = groundings_of(self.services.sessions.get(token).require_case(), engine)
+        if not found:
+            raise ReportError("No sentence has been looked for yet. Press “Find sentences” first.")
+        yield {self.tab.matrix: draw_matrix(found)}
+
+
+def said_of(one: SentenceGrounding) -> str:
+    """A grounding in one line of words."""
+    x, y, z = one.peak_ras_mm
+    place = ", ".join(spoken_name(name) for name in list(one.organs)[:2]) or "no organ"
+    support = "supported" if one.is_supported else "no support in this scan"
+    return (
+        f"Peak at R {x:.0f}, A {y:.0f}, S {z:.0f} mm ({place}); score {one.score:.2f}, "
+        f"margin to its negation {one.margin:+.2f}: {support}"
+    )
+
+
+def wire(tab: ReportTab, parts: Parts, services: Services) -> None:
+    """Connect the tab."""
+    do = ReportHandlers(services, parts, tab)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    last = quiet | {"trigger_mode": "always_last"}
+    shown = [parts.viewer, parts.status, tab.sentences]
+    asked = [parts.token, tab.engine]
+    tab.find.click(do.find, [parts.token, tab.text, tab.engine], shown, **quiet)
+    tab.sentences.choose(do.choose, asked, shown, **last)
+    tab.here.choose(do.choose, asked, shown, **last)
+    tab.sentences.judge(do.judge, asked, [tab.sentences, parts.status], **quiet)
+    for trigger in (tab.free_find.click, tab.free.submit):
+        trigger(do.find_free, [parts.token, tab.free, tab.engine], [parts.viewer, parts.status], **quiet)
+    parts.viewer.crosshair(do.look_here, asked, [tab.here, parts.status], **last)
+    tab.matrix_button.click(do.draw_matrix, asked, [tab.matrix, parts.status], **quiet)
