@@ -79,10 +79,11 @@ def insert_pericardial_effusion(scene: Scene, rng: np.random.Generator) -> Findi
     thick_mm = (6.0, 9.0, 14.0, 22.0)[grade] * float(rng.uniform(0.85, 1.15))
     box = bounding_box(heart, margin=int(np.ceil(thick_mm * 1.5 / scene.spacing_mm.min())) + 1)
     assert box is not None  # the heart has voxels
-    distance = ndimage.distance_transform_edt(~heart[box], sampling=scene.spacing_mm).astype(np.float32)
+    sac = ndimage.binary_fill_holes(ndimage.binary_closing(heart[box], iterations=3)) | heart[box]
+    distance = ndimage.distance_transform_edt(~sac, sampling=scene.spacing_mm).astype(np.float32)
     offset = offsets_mm(scene, box, np.array([float(part.start) for part in box]))
     depth = 1.0 - 0.4 * (offset[1] / offset[1].max() + offset[2] / offset[2].max() - 1.0)
-    allowed = ~heart[box] & ~scene.mask("spine", "ribs", "sternum", "airway", "aorta", "liver", "stomach")[box]
+    allowed = ~sac & ~scene.mask("spine", "ribs", "sternum", "airway", "aorta", "liver", "stomach")[box]
     share = soft_share(distance - thick_mm * depth, float(scene.spacing_mm.max())) * allowed
     blend(scene.hu[box], share, rng.normal(12, 5))
     claim = Claim("pericardial effusion", "present", ("heart",), "", thick_mm, None, grade)

@@ -1,6 +1,7 @@
 """Real anatomy made many: one CT with organ masks, seen mirrored, bent, re-contrasted and re-scanned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -23,7 +24,7 @@ def _mirror_table() -> np.ndarray:
     numbers = {structure.name: structure.number for structure in STRUCTURES}
     table = np.arange(256, dtype=np.uint8)
     for name, number in numbers.items():
-        table[number] = numbers[swap_side_name(name)]
+        table[number] = numbers.get(swap_side_name(name), number)  # the left atrial appendage has no twin
     return table
 
 
@@ -43,11 +44,10 @@ class Patient:
     never_denied: tuple[str, ...] = ()
     """Kinds of finding the patient really has, or may have: no sentence denies them."""
 
+    @cached_property
     def lungs_centre_mm(self) -> np.ndarray:
         """Patient mm (3,) of the middle of the lungs' bounding box: the middle of the model's field of view."""
-        lung = np.zeros(256, bool)
-        lung[list(parts_of("lung"))] = True
-        box = bounding_box(lung[self.labels])
+        box = bounding_box(_lung_of(self.labels))
         if box is None:
             raise ConfigError(f"Patient {self.name} has no lung in its masks; expected a chest CT with organ masks.")
         return self.grid.to_mm([(part.start + part.stop - 1) / 2 for part in box])
@@ -83,7 +83,7 @@ class ViewConfig:
 
 def vary_patient(patient: Patient, view: ViewConfig, rng: np.random.Generator) -> Scene:
     """One view of a patient, before findings are painted and before `degrade`."""
-    centre = patient.lungs_centre_mm() + rng.uniform(-1, 1, 3) * view.shift_mm
+    centre = patient.lungs_centre_mm + rng.uniform(-1, 1, 3) * view.shift_mm
     grid = target_grid(centre, view.shape, np.full(3, view.spacing_mm))
     is_mirrored = bool(rng.random() < view.mirror_chance)
     places = _source_places(patient, grid, view, is_mirrored, rng)
@@ -104,7 +104,7 @@ def _source_places(
 ) -> np.ndarray:
     """Where in the patient's array each voxel of the view comes from: (3, X, Y, Z) float32 voxels."""
     linear = _random_linear(view, is_mirrored, rng)
-    pivot = patient.lungs_centre_mm()
+    pivot = patient.lungs_centre_mm
     to_voxel = np.linalg.inv(patient.grid.affine)
     step = to_voxel[:3, :3] @ linear @ grid.affine[:3, :3]
     start = to_voxel[:3, :3] @ (linear @ (grid.affine[:3, 3] - pivot) + pivot) + to_voxel[:3, 3]
@@ -155,24 +155,32 @@ def degrade(scene: Scene, view: ViewConfig, rng: np.random.Generator) -> None:
     scene.hu[...] += np.float32(rng.uniform(-1, 1) * view.offset_hu)
 
 
-def erase_lesion(
-    hu: np.ndarray, lesion: np.ndarray, lung: np.ndarray, grid: Grid, margin_mm: float = 8.0
-) -> np.ndarray:
-    """Cover a lesion with lung copied from nearby; all (X, Y, Z), `lesion` and `lung` bool, True = inside.
+def erase_lesion(patient: Patient, lesion: np.ndarray, margin_mm: float = 10.0) -> Patient:
+    """The patient without a lesion: lung copied from nearby covers it, and its voxels get their lobe back.
 
-    The piece is taken from the shift whose source is most aerated; its edge fades over the margin. Returns HU int16.
+    lesion: (X, Y, Z) bool on the patient's grid, True = lesion. The piece is taken from the shift whose source is most
+    aerated; its edge fades over the margin.
     """
     if not lesion.any():
-        return hu
-    distance = ndimage.distance_transform_edt(~lesion, sampling=grid.spacing_mm)
+        return patient
+    lung = _lung_of(patient.labels)
+    distance = ndimage.distance_transform_edt(~lesion, sampling=patient.grid.spacing_mm)
     weight = np.clip(1.0 - (distance - margin_mm * 0.5) / (margin_mm * 0.5), 0.0, 1.0)
     where = np.argwhere((weight > 0) & (lung | lesion))
-    best = _best_source(hu, lung, where, grid)
+    best = _best_source(patient.hu, lung, where, patient.grid)
     at, source = tuple(where.T), tuple((where + best).T)
-    share = weight[at]
-    erased = hu.copy()
-    erased[at] = np.rint(hu[at] * (1 - share) + hu[source] * share).astype(np.int16)
-    return erased
+    hu, labels, share = patient.hu.copy(), patient.labels.copy(), weight[at]
+    hu[at] = np.rint(hu[at] * (1 - share) + hu[source] * share).astype(np.int16)
+    nearest = ndimage.distance_transform_edt(~lung, return_distances=False, return_indices=True)
+    lost = np.argwhere(lesion & ~lung).T
+    labels[tuple(lost)] = patient.labels[tuple(nearest[:, *lost])]
+    return replace(patient, hu=hu, labels=labels)
+
+
+def _lung_of(labels: np.ndarray) -> np.ndarray:
+    member = np.zeros(256, bool)
+    member[list(parts_of("lung"))] = True
+    return member[labels]
 
 
 def _best_source(hu: np.ndarray, lung: np.ndarray, where: np.ndarray, grid: Grid) -> np.ndarray:

@@ -14,7 +14,8 @@ LEAST_LUNG_ML = 150.0
 
 def insert_pleural(scene: Scene, kind: str, rng: np.random.Generator) -> Finding | None:
     """An effusion or a pneumothorax of one side or both; None where there is no lung."""
-    sides = [side for side in ("left", "right") if scene.millilitres(f"lung_{side}") > LEAST_LUNG_ML]
+    volume = scene.volumes_ml()
+    sides = [side for side in ("left", "right") if volume[f"lung_{side}"] > LEAST_LUNG_ML]
     if not sides:
         return None
     both = kind == "pleural effusion" and len(sides) == 2 and rng.random() < BOTH_SIDES_CHANCE

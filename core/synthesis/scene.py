@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from core.structures import LOBES, parts_of
+from core.structures import BY_NAME, LOBES, UNIONS, parts_of
 from core.synthesis.claims import Claim
 from core.volume import Grid
 
@@ -35,14 +34,16 @@ class Scene:
             member[list(parts_of(name))] = True
         return member[self.labels]
 
-    def millilitres(self, name: str) -> float:
-        """Volume of a structure in mL."""
-        return float(self.mask(name).sum() * self.grid.voxel_ml)
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume in mL of every structure that occurs, and of the unions of them."""
+        counts = np.bincount(self.labels.ravel(), minlength=256) * self.grid.voxel_ml
+        return {name: float(counts[list(parts_of(name))].sum()) for name in (*BY_NAME, *UNIONS)}
 
     def lobes(self, least_ml: float = 60.0) -> list[str]:
         """Lobes that are large enough to hold a finding; whole lungs where no lobes are known."""
-        found = [name for name in LOBES if self.millilitres(name) >= least_ml]
-        return found or [name for name in ("lung_left", "lung_right") if self.millilitres(name) >= least_ml]
+        volume = self.volumes_ml()
+        found = [name for name in LOBES if volume[name] >= least_ml]
+        return found or [name for name in ("lung_left", "lung_right") if volume[name] >= least_ml]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +131,18 @@ def tube_distance_mm(scene: Scene, box: Box, points: np.ndarray) -> np.ndarray:
 
 def bounding_box(where: np.ndarray, margin: int = 0) -> Box | None:
     """The smallest box that holds all True voxels, grown by `margin` voxels; None if there are none."""
-    found = ndimage.find_objects(where.astype(np.uint8))
-    if not found or found[0] is None:
+    rows = np.asarray(where.any(axis=2))
+    occupied = (
+        np.flatnonzero(rows.any(axis=1)),
+        np.flatnonzero(rows.any(axis=0)),
+        np.flatnonzero(where.any(axis=(0, 1))),
+    )
+    if len(occupied[0]) == 0:
         return None
-    low_high = [(max(0, p.start - margin), min(n, p.stop + margin)) for p, n in zip(found[0], where.shape, strict=True)]
-    first, second, third = (slice(low, high) for low, high in low_high)
+    first, second, third = (
+        slice(max(0, int(at[0]) - margin), min(n, int(at[-1]) + 1 + margin))
+        for at, n in zip(occupied, where.shape, strict=True)
+    )
     return first, second, third
 
 

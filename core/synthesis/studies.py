@@ -134,7 +134,8 @@ def _draw_normals(
     touched = {organ for finding in findings for organ in finding.claim.organs}
     touched |= {organ for kind in kinds if KINDS[kind].place == "organ" for organ in KINDS[kind].organs}
     sides = {finding.claim.laterality for finding in findings if KINDS[finding.claim.kind].place != "organ"}
-    free = [name for name in NORMALITY if name not in touched and scene.millilitres(name) > 5.0]
+    volume = scene.volumes_ml()
+    free = [name for name in NORMALITY if name not in touched and volume[name] > 5.0]
     free = [name for name in free if not name.startswith("lung") or _is_clear(name, sides)]
     count = min(len(free), int(rng.integers(config.normals[0], config.normals[1] + 1)))
     return rng.choice(free, count, replace=False).tolist()

@@ -1,0 +1,205 @@
+"""Studies from the data engine as a training set: every item is a function of its index, the seed and the epoch."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import reduce
+from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
+
+from core.errors import ConfigError
+from core.models.checkpoint import write_atomically
+from core.models.tokens import ReportTokenizer, mask_tokens
+from core.structures import parts_of
+from core.synthesis.patients import Patient
+from core.synthesis.phantom import PhantomConfig, build_phantom
+from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
+from trainers.batch import Sample
+from trainers.patients import read_patients
+
+CLASS_STRUCTURES = (
+    "lung_upper_lobe_left",
+    "lung_lower_lobe_left",
+    "lung_upper_lobe_right",
+    "lung_middle_lobe_right",
+    "lung_lower_lobe_right",
+    "heart",
+    "aorta",
+    "trachea",
+)
+"""Anatomy classes 1 to 8 of `organ_mask`; 0 is everything else."""
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """A training set of the data engine."""
+
+    patients_dir: Path = Path("data/patients")
+    """Folder of patients that `python -m trainers.patients` wrote."""
+    held_out: tuple[str, ...] = ()
+    """Patients that give no training study."""
+    phantoms: int = 1
+    """Formula-made chests among the patients."""
+    count: int = 4000
+    """Different studies; epochs after the first see them again with other words masked."""
+    seed: int = 0
+    """Of all draws."""
+    cache_dir: Path | None = None
+    """Folder that keeps studies between epochs and runs; None draws each anew (about 0.15 s)."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """What a study holds; its view must have the shape the model reads."""
+    patch: tuple[int, int, int] = (8, 8, 8)
+    """Voxels of one patch of the model, for the regions of sentences."""
+    window_hu: tuple[float, float] = (-1000.0, 500.0)
+    """HU shown to the model as -1 and 1."""
+    max_tokens: int = 160
+    """Longest report in tokens."""
+    text_mask_ratio: float = 0.75
+    """Share of report tokens to be guessed."""
+
+    def __post_init__(self) -> None:
+        if any(size % step for size, step in zip(self.study.view.shape, self.patch, strict=True)):
+            raise ConfigError(f"The view {self.study.view.shape} is not a whole number of patches {self.patch}.")
+        if self.window_hu[0] >= self.window_hu[1] or self.count < 1:
+            raise ConfigError("window_hu must rise from black to white, and count be at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredStudy:
+    """A synthetic study in the form it is cached in."""
+
+    image: np.ndarray
+    """(X, Y, Z) uint8, the HU window spread over 0..255."""
+    organs: np.ndarray
+    """(X, Y, Z) uint8 anatomy classes."""
+    target: np.ndarray
+    """(S, L) float16, share of each patch inside the region of each sentence."""
+    sentences: tuple[str, ...]
+    impression: str
+    facts: tuple[dict[str, object], ...]
+    """Per sentence: kind, existence, laterality."""
+
+
+class SyntheticStudies:
+    """The data engine as `trainers.batches.Studies`."""
+
+    def __init__(self, config: SyntheticConfig, tokenizer: ReportTokenizer) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.patients = _patients(config)
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which words are masked from now on."""
+        self._epoch = epoch
+
+    def __getitem__(self, index: int) -> Sample:
+        stored = self.stored(index)
+        generator = torch.Generator().manual_seed((self.config.seed * 7919 + self._epoch) * 1_000_003 + index)
+        return to_sample(stored, f"synthetic-{index}", self.tokenizer, self.config, generator)
+
+    def stored(self, index: int) -> StoredStudy:
+        """Study number `index`, from the cache where there is one."""
+        if self.config.cache_dir is None:
+            return self._draw(index)
+        path = self.config.cache_dir / f"{index:06d}.safetensors"
+        if not path.is_file():
+            write_stored(self._draw(index), path)
+        return read_stored(path)
+
+    def _draw(self, index: int) -> StoredStudy:
+        study = self.study(index)
+        return store(study, self.config)
+
+    def study(self, index: int) -> SyntheticStudy:
+        """The whole study, with voxel masks of its findings."""
+        rng = np.random.default_rng([self.config.seed, index])
+        patient = self.patients[int(rng.integers(len(self.patients)))]
+        return make_study(patient, self.config.study, rng, f"synthetic-{index}")
+
+
+def _patients(config: SyntheticConfig) -> list[Patient]:
+    """Real patients twice each, phantoms once: they are there for variety, not for realism."""
+    real = read_patients(config.patients_dir, config.held_out)
+    return [*real, *real, *(_phantom_patient(seed) for seed in range(config.phantoms))]
+
+
+def _phantom_patient(seed: int) -> Patient:
+    phantom = build_phantom(replace(PhantomConfig(), lesions=(), noise_hu=8.0, seed=seed))
+    return Patient(f"phantom-{seed}", phantom.volume.hu, phantom.masks.labels, phantom.volume.grid)
+
+
+def store(study: SyntheticStudy, config: SyntheticConfig) -> StoredStudy:
+    """A study in the form that is cached and trained on."""
+    low, high = config.window_hu
+    gray = np.clip((study.scene.hu - low) / (high - low), 0.0, 1.0) * 255
+    statements = study.report.statements
+    regions = [patch_shares(study.region(statement), config.patch) for statement in statements]
+    return StoredStudy(
+        np.rint(gray).astype(np.uint8),
+        class_map(study.scene.labels),
+        np.stack(regions).astype(np.float16),
+        tuple(statement.text for statement in statements),
+        study.report.impression,
+        tuple({"kind": s.kind, "existence": s.existence, "laterality": s.laterality} for s in statements),
+    )
+
+
+def class_map(labels: np.ndarray) -> np.ndarray:
+    """Structure numbers (X, Y, Z) -> anatomy classes of `CLASS_STRUCTURES`, 0 = none, uint8."""
+    table = np.zeros(256, np.uint8)
+    for number, name in enumerate(CLASS_STRUCTURES, start=1):
+        table[list(parts_of(name))] = number
+    return table[labels]
+
+
+def patch_shares(region: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
+    """Share of each patch inside a region (X, Y, Z) bool: (L,) float32, patches counted x-major."""
+    px, py, pz = patch
+    return reduce(region.astype(np.float32), "(x px) (y py) (z pz) -> (x y z)", "mean", px=px, py=py, pz=pz)
+
+
+def to_sample(
+    stored: StoredStudy, study_id: str, tokenizer: ReportTokenizer, config: SyntheticConfig, generator: torch.Generator
+) -> Sample:
+    """The batch fields of one study, see `trainers.batch`."""
+    findings = tokenizer.encode_sentences(stored.sentences, config.max_tokens)
+    report = tokenizer.encode_sentences([*stored.sentences, stored.impression], config.max_tokens)
+    draws = torch.rand(report.ids.shape, generator=generator)
+    masked, labels = mask_tokens(report.ids, draws, config.text_mask_ratio)
+    image = torch.from_numpy(stored.image).float() / 127.5 - 1.0
+    return {
+        "study_id": study_id,
+        "image": image[None],
+        "organ_mask": torch.from_numpy(stored.organs),
+        "findings_ids": findings.ids,
+        "findings_attn": findings.attn,
+        "findings_sent": findings.sentence_map,
+        "report_ids": report.ids,
+        "report_attn": report.attn,
+        "report_sent": report.sentence_map,
+        "mlm_in": masked,
+        "mlm_labels": labels,
+        "sentence_target": torch.from_numpy(stored.target).float(),
+        "sentence_target_valid": torch.ones(len(stored.sentences), dtype=torch.bool),
+    }
+
+
+def write_stored(stored: StoredStudy, path: Path) -> None:
+    """Cache one study as safetensors."""
+    arrays = {"image": stored.image, "organs": stored.organs, "target": stored.target}
+    words = {"sentences": stored.sentences, "impression": stored.impression, "facts": stored.facts}
+    write_atomically(path, to_bytes(arrays, {"study": json.dumps(words)}))
+
+
+def read_stored(path: Path) -> StoredStudy:
+    """Inverse of `write_stored`."""
+    with safe_open(str(path), framework="np") as file:
+        words = json.loads(file.metadata()["study"])
+        image, organs, target = (file.get_tensor(name) for name in ("image", "organs", "target"))
+    return StoredStudy(image, organs, target, tuple(words["sentences"]), words["impression"], tuple(words["facts"]))
