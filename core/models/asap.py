@@ -38,6 +38,7 @@ class Aligned(NamedTuple):
     sentences: Tensor  # (B, S, D), zero rows in empty slots
     valid: Tensor  # (B, S) bool, True = real sentence
     patches: Tensor  # (B, V, D) projected patches that were chosen from
+    places: Tensor  # (B, V) int64, their numbers in spatial order
     size_logit: Tensor  # (B, S)
     selection: Selection
 
@@ -109,7 +110,7 @@ class ASAP(MaskedAutoencoder3d):
         losses = self._volume_losses(batch, encoded)
         aligned = self.align(batch, encoded) if self._needs_alignment() else None
         if aligned is not None:
-            losses |= self._text_losses(batch, aligned, encoded)
+            losses |= self._text_losses(batch, aligned)
         if config.weights.language > 0 and aligned is not None:
             losses["language"] = self._language_loss(batch, encoded, aligned)
         zero = images.new_zeros(())
@@ -121,13 +122,13 @@ class ASAP(MaskedAutoencoder3d):
         states = self.bert_encoder(batch["findings_ids"], batch["findings_attn"])
         sentence_map = batch["findings_sent"].long().clone()
         sentence_map[:, 0] = 0  # [CLS] belongs to sentence 1 in the released map, but is never pooled
-        tokens = self._alignment_tokens(batch["image"], encoded)
+        tokens, places = self._alignment_tokens(batch["image"], encoded)
         with torch.autocast(tokens.device.type, enabled=False):  # bf16 cosines over 0.07 would be a coarse staircase
             sentences, valid = self._pool(states.float(), sentence_map)
             patches = self.project_patches(tokens.float())
             size_logit = self.regression_head(sentences)[..., 0]
             selection = select_patches(sentences, patches, size_logit, self.size_rule)
-        return Aligned(sentences, valid, patches, size_logit, selection)
+        return Aligned(sentences, valid, patches, places, size_logit, selection)
 
     def fuse(self, batch: TensorMap, encoded: Encoded, regions: Tensor, valid: Tensor) -> Tensor:
         """Report-decoder states (B, T, D) of the masked report, given regions (B, S, D) with valid (B, S) bool."""
@@ -154,11 +155,12 @@ class ASAP(MaskedAutoencoder3d):
         """Project tokens, then average per sentence: (B, S, D) and which slots are real (B, S) bool."""
         return pool_sentences(self.align_text_mlp(states), sentence_map, max(1, int(sentence_map.max())))
 
-    def _alignment_tokens(self, images: Tensor, encoded: Encoded) -> Tensor:
-        """Encoder tokens (B, V, D) that sentences choose from."""
+    def _alignment_tokens(self, images: Tensor, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Encoder tokens (B, V, D) that sentences choose from, and their patch numbers (B, V)."""
         if self.config.fixes.unmasked_alignment and self.config.mask_ratio > 0:
-            return rearrange(self.encode_patches(images), "b x y z d -> b (x y z) d")
-        return encoded.patches
+            tokens = rearrange(self.encode_patches(images), "b x y z d -> b (x y z) d")
+            return tokens, torch.arange(tokens.shape[1], device=images.device).expand(len(images), -1)
+        return encoded.patches, encoded.masking.keep
 
     def _volume_losses(self, batch: TensorMap, encoded: Encoded) -> dict[str, Tensor]:
         config, patch = self.config, self.config.vision.patch_size
@@ -176,7 +178,7 @@ class ASAP(MaskedAutoencoder3d):
             losses["injection"] = loss_of(decoded.anatomy_logits, fractions)
         return losses
 
-    def _text_losses(self, batch: TensorMap, aligned: Aligned, encoded: Encoded) -> dict[str, Tensor]:
+    def _text_losses(self, batch: TensorMap, aligned: Aligned) -> dict[str, Tensor]:
         weights, losses = self.config.weights, {}
         with torch.autocast(aligned.patches.device.type, enabled=False):
             if weights.alignment > 0:
@@ -185,7 +187,7 @@ class ASAP(MaskedAutoencoder3d):
             if weights.study > 0:
                 losses["study"] = self._study_loss(batch["findings_ids"], aligned)
             if weights.grounding > 0 and "sentence_target" in batch:
-                losses["grounding"] = self._grounding_loss(batch, aligned, encoded)
+                losses["grounding"] = self._grounding_loss(batch, aligned)
             if weights.size_prior > 0:
                 losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid)
         return losses
@@ -201,16 +203,15 @@ class ASAP(MaskedAutoencoder3d):
         volumes = aligned.patches.mean(dim=1)
         return study_contrast_loss(volumes[told], reports[told], same[told][:, told], self.config.temperature)
 
-    def _grounding_loss(self, batch: TensorMap, aligned: Aligned, encoded: Encoded) -> Tensor:
+    def _grounding_loss(self, batch: TensorMap, aligned: Aligned) -> Tensor:
         """Cosines against true regions, on the patches that the alignment saw."""
         cosine = aligned.selection.cosine
         slots = min(cosine.shape[1], batch["sentence_target"].shape[1])  # a batch may pad one further than the other
         cosine, target = cosine[:, :slots], batch["sentence_target"][:, :slots]
         valid = batch["sentence_target_valid"][:, :slots] & aligned.valid[:, :slots]
-        if target.shape[2] != cosine.shape[2]:  # only the visible patches were compared
-            present = target.any(dim=-1)
-            target = target.gather(2, repeat(encoded.masking.keep, "b v -> b s v", s=slots))
-            valid = valid & (target.any(dim=-1) == present)  # a hidden region is not an absent one
+        present = target.any(dim=-1)
+        target = target.gather(2, repeat(aligned.places, "b v -> b s v", s=slots))
+        valid = valid & (target.any(dim=-1) == present)  # a region that is hidden is not one that is absent
         terms, loss = self.config.grounding_terms, cosine.new_zeros(())
         if terms != "presence":
             loss = loss + region_softmax_loss(cosine, target, valid, self.config.temperature)

@@ -61,9 +61,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from (error)
 
 
-def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """All weights of `model` as safetensors with text metadata, atomically."""
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str], dtype: torch.dtype | None = None) -> None:
+    """All weights of `model` as safetensors with text metadata, atomically; floats as `dtype` when it is given."""
+    tensors = {}
+    for name, value in model.state_dict().items():
+        kept = dtype if dtype is not None and value.is_floating_point() else value.dtype
+        tensors[name] = value.detach().to("cpu", kept, copy=True).contiguous()  # a copy: tied weights share memory
     write_atomically(path, to_bytes(tensors, dict(metadata)))
 
 

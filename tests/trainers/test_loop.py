@@ -1,0 +1,145 @@
+"""The loop learns, and a stopped run continues as if it had not been stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from tiny_studies import TinyStudies, tiny_config, tiny_tokenizer
+
+from core.errors import CheckpointError, ConfigError
+from core.models.asap import ASAP
+from core.models.asap_config import LossWeights
+from trainers.loop import LOG, LoopConfig, train
+from trainers.optim import OptimConfig
+from trainers.resume import latest_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps one state per process; a run of another precision needs a new one."""
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def a_model(**changes: object) -> ASAP:
+    torch.manual_seed(7)
+    return ASAP(replace(tiny_config(tiny_tokenizer()), **changes))
+
+
+def a_config(steps: int, **changes: object) -> LoopConfig:
+    optim = OptimConfig(steps=steps, warmup_steps=1, peak_lr=3e-3)
+    return replace(LoopConfig(batch_size=4, log_every=1, cpu=True, optim=optim), **changes)
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+@pytest.mark.training
+def test_learns_eight_studies_by_heart(tmp_path):
+    """The sentence's cosine must end highest inside the box it names, for every study."""
+    weights = LossWeights(reconstruction=1, injection=1, language=1, alignment=1, grounding=1)
+    model = a_model(weights=weights, mask_ratio=0.5)
+    studies = TinyStudies(tiny_tokenizer())
+    config = a_config(30, batch_size=8)
+    model = train(model, studies, config, tmp_path)
+    losses = [entry["losses"] for entry in log_of(tmp_path)]
+    for name in ("injection", "language", "grounding", "total"):
+        assert losses[-1][name] < 0.75 * losses[0][name], name
+    hits = 0
+    for index in range(len(studies)):
+        sample = studies[index]
+        tokens = model.encode_patches(sample["image"][None])
+        patches = model.project_patches(tokens).flatten(0, 3)
+        only = sample["findings_sent"] == 1
+        sentence = model.embed_sentences(
+            sample["findings_ids"][None], sample["findings_attn"][None], (sample["findings_sent"] * only)[None]
+        )
+        peak = torch.nn.functional.cosine_similarity(sentence, patches).argmax()
+        hits += int(sample["sentence_target"][0, peak] > 0)
+    assert hits >= 7
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stopped_run_continues_bit_for_bit(tmp_path, accumulate):
+    studies = TinyStudies(tiny_tokenizer())
+    config = a_config(6, checkpoint_every=3, accumulate=accumulate, batch_size=2)
+    whole = train(a_model(), studies, config, tmp_path / "whole")
+
+    class Fragile(TinyStudies):
+        """Dies while reading the fifth step, two steps after the checkpoint."""
+
+        reads = 0
+
+        def __getitem__(self, index: int) -> dict:
+            self.reads += 1
+            if self.reads > 4 * accumulate * 2:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(a_model(), Fragile(tiny_tokenizer()), config, tmp_path / "killed")
+    torch.manual_seed(12345)  # whatever the new process starts with must not matter
+    torch.rand(17)
+    continued = train(a_model(), studies, config, tmp_path / "killed")
+    for (name, a), (_, b) in zip(whole.state_dict().items(), continued.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    first, second = log_of(tmp_path / "whole"), log_of(tmp_path / "killed")
+    assert [(e["step"], e["losses"]) for e in first] == [(e["step"], e["losses"]) for e in second]
+
+
+@pytest.mark.training
+def test_a_kill_while_writing_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    config = a_config(2, checkpoint_every=1, batch_size=2)
+    saved = torch.save
+
+    def full_disk(value, path, *rest):
+        if "step-0000002" in str(path) and Path(path).name == "training.pt":
+            Path(path).write_bytes(b"half")
+            raise OSError("No space left on device")
+        saved(value, path, *rest)
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(CheckpointError, match="Earlier ones are whole"):
+        train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path)
+    monkeypatch.undo()
+    assert latest_checkpoint(tmp_path).name == "step-0000001"
+    train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path)
+    assert latest_checkpoint(tmp_path).name == "step-0000002"
+
+
+@pytest.mark.training
+def test_bf16_on_the_cpu_keeps_float32_weights(tmp_path):
+    model = train(a_model(), TinyStudies(tiny_tokenizer()), a_config(3, precision="bf16"), tmp_path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.training
+def test_nan_voxels_never_reach_the_weights(tmp_path):
+    class Broken(TinyStudies):
+        def __getitem__(self, index: int) -> dict:
+            sample = super().__getitem__(index)
+            sample["image"] = sample["image"] * float("nan")
+            return sample
+
+    model = a_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ConfigError, match="not finite in 6 steps in a row"):
+        train(model, Broken(tiny_tokenizer()), a_config(50, batch_size=2), tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_missing_input_stops_before_the_first_step(tmp_path):
+    class WithoutMasks(TinyStudies):
+        def __getitem__(self, index: int) -> dict:
+            sample = super().__getitem__(index)
+            del sample["organ_mask"]
+            return sample
+
+    with pytest.raises(ConfigError, match="lacks organ_mask"):
+        train(a_model(), WithoutMasks(tiny_tokenizer()), a_config(3), tmp_path)
