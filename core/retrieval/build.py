@@ -153,11 +153,15 @@ def _read_entry(row: ReportRow) -> _Entry:
 
 def _embed_sentences(sentences: list[str], engine: GroundingEngine, progress: Progress) -> np.ndarray:
     """(S, D) float32 unit vectors."""
+    order = np.argsort([len(sentence) for sentence in sentences], kind="stable")  # a batch is padded to its longest
     batches = []
     for start in range(0, len(sentences), BATCH):
         progress(start / len(sentences), f"embedding sentence {start + 1} of {len(sentences)}")
-        batches.append(np.asarray(engine.embed_sentences(sentences[start : start + BATCH]), np.float32))
-    return np.concatenate(batches)
+        chosen = [sentences[at] for at in order[start : start + BATCH]]
+        batches.append(np.asarray(engine.embed_sentences(chosen), np.float32))
+    vectors = np.empty((len(sentences), batches[0].shape[1]), np.float32)
+    vectors[order] = np.concatenate(batches)
+    return vectors
 
 
 def _embed_reports(entries: list[_Entry], engine: GroundingEngine, progress: Progress) -> np.ndarray:

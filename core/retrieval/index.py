@@ -19,6 +19,7 @@ from core.retrieval.texts import TextStore
 Compare = Literal["reports", "volumes"]
 PROBE = "Small left pleural effusion with adjacent compressive atelectasis."
 """Embedded when an index is built and again when it is opened: the same engine gives the same vector."""
+CANDIDATES = 64
 MAX_QUERY_CHARACTERS = 20_000
 MAX_QUERY_SENTENCES = 64
 
@@ -204,7 +205,7 @@ class ReportIndex:
 
     def _candidates(self, query: _Query, count: int, allowed: np.ndarray) -> np.ndarray:
         """Rows (C,) that contain the best reports: the nearest reports, and those with the nearest sentences."""
-        width = max(64, 4 * count)
+        width = max(CANDIDATES, 4 * count)
         whole = self.reports.nearest(query.whole[None], width, allowed).rows[0]
         found = [whole[whole >= 0]]
         if query.sentence_weight > 0 and len(query.sentences):

@@ -30,7 +30,7 @@ class NeighbourConfig:
     probes: int = 64
     """Lists looked into per query when nothing is filtered; a filter that leaves a fraction f looks into 1/f more."""
     training_per_list: int = 64
-    """Vectors that place one list's centre."""
+    """Vectors that place one list's centre; there are fewer lists where a collection has fewer."""
 
     def __post_init__(self) -> None:
         if min(self.exact_up_to, self.lists_per_root, self.probes, self.training_per_list) <= 0:
@@ -130,7 +130,7 @@ def _train_lists(vectors: np.ndarray, config: NeighbourConfig) -> Any:
     """Inverted lists in half precision over (M, D) vectors; the same vectors give the same lists."""
     faiss = _faiss()
     count, width = vectors.shape
-    lists = max(1, int(config.lists_per_root * np.sqrt(count)))
+    lists = max(1, min(int(config.lists_per_root * np.sqrt(count)), count // config.training_per_list))
     index = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(width), width, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
