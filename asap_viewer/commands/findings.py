@@ -20,9 +20,9 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     from asap_viewer.workflow import canvas_of
     from core.grounding.findings18 import score_findings
 
+    engine = open_engine(arguments.engine, arguments.device, settings)
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
-    engine = open_engine(arguments.engine, arguments.device, settings)
     features, canvas = canvas_of(case, engine, part_of(progress, 0.4, 0.8))
     scores = score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
     return {
