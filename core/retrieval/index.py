@@ -62,11 +62,11 @@ class ReportIndex:
     info: IndexInfo
     texts: TextStore
     reports: Neighbours
-    """(R, D) float32 unit vectors of whole reports."""
+    """(R, D) float16 unit vectors of whole reports."""
     sentences: Neighbours
-    """(S, D) float32 unit vectors of distinct sentences."""
+    """(S, D) float16 unit vectors of distinct sentences."""
     volumes: Neighbours
-    """(V, D) float32 unit study vectors."""
+    """(V, D) float16 unit study vectors."""
     volume_rows: np.ndarray
     """(V,) int64, the report of each study vector."""
     sentences_of: Postings

@@ -20,9 +20,11 @@ def best_by_hand(vectors, query, count, allowed):
 def test_exact_search_agrees_with_a_matrix_product_under_a_filter():
     vectors = clustered(300)
     allowed = np.arange(300) % 3 == 0
-    found = Neighbours.build(vectors).nearest(vectors[:4], 5, allowed)
+    search = Neighbours.build(vectors)
+    found = search.nearest(vectors[:4], 5, allowed)
     for query, rows in zip(vectors[:4], found.rows, strict=True):
-        assert set(rows.tolist()) == best_by_hand(vectors, query, 5, allowed)
+        assert set(rows.tolist()) == best_by_hand(search.vectors.astype(np.float32), query, 5, allowed)
+    np.testing.assert_allclose(found.cosines[0, 0], 1.0, atol=5e-4)
     assert (np.diff(found.cosines, axis=1) <= 0).all()
 
 
@@ -34,7 +36,7 @@ def test_inverted_lists_find_nearly_all_true_neighbours_also_under_filters(kept)
     assert not search.is_exact
     found = search.nearest(queries, 10, allowed)
     hits = [
-        len(set(rows.tolist()) & best_by_hand(vectors, query, 10, allowed)) / 10
+        len(set(rows.tolist()) & best_by_hand(search.vectors.astype(np.float32), query, 10, allowed)) / 10
         for query, rows in zip(queries, found.rows, strict=True)
     ]
     assert np.mean(hits) >= 0.99

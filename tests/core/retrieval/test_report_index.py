@@ -26,7 +26,7 @@ def test_text_search_ranks_the_report_that_says_it_first(index, engine):
 def test_an_identical_sentence_scores_one_and_ties_keep_the_tables_order(index, engine):
     result = index.search_sentence("There is a large left pleural effusion.", engine, count=3)
     assert ids(result)[:2] == ["a", "d"]
-    np.testing.assert_allclose([hit.score for hit in result.hits[:2]], 1.0, atol=1e-5)
+    np.testing.assert_allclose([hit.score for hit in result.hits[:2]], 1.0, atol=5e-4)
 
 
 def test_distinct_sentences_are_embedded_once(engine):
@@ -42,7 +42,7 @@ def test_text_score_is_the_stated_mix_of_best_sentence_and_whole_report(index, e
     vector = engine.embed_sentences([query])[0]
     whole = float(engine.embed_report(sentences) @ vector)
     assert hit.study_id == "e"
-    assert hit.score == pytest.approx(0.7 * 1.0 + 0.3 * whole, abs=1e-5)
+    assert hit.score == pytest.approx(0.7 * 1.0 + 0.3 * whole, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_search_among_volumes_returns_only_studies_with_ct(engine):
     result = index.search_volume(vector, compare="volumes")
     assert ids(result) == ["c", "e"]
     assert result.remaining == 2
-    assert result.hits[0].score == pytest.approx(1.0, abs=1e-5)
+    assert result.hits[0].score == pytest.approx(1.0, abs=5e-4)
     assert ids(index.search_study("c", compare="volumes")) == ["e"]
     with pytest.raises(IndexFileError, match='CT of "a" is not in this index'):
         index.search_study("a", compare="volumes")
@@ -181,7 +181,7 @@ def test_candidate_search_agrees_with_scoring_every_report(engine):
         sentences = [span.text for span in split_sentences(query)]
         vectors, whole = engine.embed_sentences(sentences), engine.embed_report(sentences)
         best = index._best_sentences(vectors, everything)[0].mean(axis=1)
-        expected = 0.7 * best + 0.3 * index.reports.vectors @ unit(whole)
+        expected = 0.7 * best + 0.3 * index.reports.vectors.astype(np.float32) @ unit(whole)
         found = [hit.score for hit in index.search_text(query, engine, count=10).hits]
         np.testing.assert_allclose(found, np.sort(expected)[::-1][:10], atol=1e-5)
 
