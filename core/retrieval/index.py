@@ -101,9 +101,10 @@ class ReportIndex:
         began = time.perf_counter()
         self.require_engine(engine)
         sentences = split_query(text)
-        query = _Query(
-            engine.embed_report(sentences), np.asarray(engine.embed_sentences(sentences), np.float32), sentence_weight
-        )
+        whole = np.asarray(engine.embed_report(sentences), np.float32)
+        if not whole.any():
+            raise IndexFileError(f'The engine "{engine.name}" knows no word of the query. Describe a finding in words.')
+        query = _Query(whole, np.asarray(engine.embed_sentences(sentences), np.float32), sentence_weight)
         return self._search(query, count, self._allowed(where or {}), began)
 
     def search_sentence(
