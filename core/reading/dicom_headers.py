@@ -1,12 +1,14 @@
 """DICOM files without their pixels: opened, checked, put into groups that could each be one volume."""
 
+import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from core.progress import Progress, silent
 from core.reading.dicom_frames import frame_headers
@@ -17,6 +19,7 @@ ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """Enhanced CT and its legacy-converted kin: all slices in one file."""
 DIRECTORY = "1.2.840.10008.1.3.10"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+DICOM_DAMAGE = (*DAMAGE, InvalidDicomError, BytesLengthException, struct.error, zlib.error)
 SPLITTERS = (
     "AcquisitionNumber",
     "ImageType",
@@ -87,34 +90,33 @@ def read_headers(paths: Iterable[Path], progress: Progress = silent) -> Headers:
     """Read the headers of DICOM files; a DICOMDIR is passed over, as it holds no image."""
     listed, found, unreadable = list(paths), [], []
     for number, path in enumerate(listed):
-        header = _read_header(path)
-        if header is None:
+        slices = _read_slices(path)
+        if slices is None:
             unreadable.append(path.name)
-        elif header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID")) != DIRECTORY:
-            found += _slices_of(path, header)
+        else:
+            found += [item for item in slices if item.text("SOPClassUID") != DIRECTORY]
         if number % 16 == 0:
             progress(number / len(listed), f"Reading header {number + 1} of {len(listed)}")
     return Headers(found, unreadable)
 
 
-def _read_header(path: Path) -> pydicom.FileDataset | None:
+def _read_slices(path: Path) -> list[SliceFile] | None:
+    """The slice or slices of one file; None where it is damaged, or deflated (which unpacks without bound)."""
     try:
         with path.open("rb") as file:
             if DEFLATED_DICOM in file.read(HEAD_BYTES):
-                return None  # unpacks without bound, and no scanner writes it
+                return None
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        for element in header:  # pydicom converts values when they are first used: let damage show here
+        for element in (*header.file_meta, *header):  # converted when first used: let damage show here
             str(element.value) if element.VR != "SQ" else len(element.value)
-    except (InvalidDicomError, *DAMAGE):
+        frames = frame_headers(header) if header.get("SOPClassUID") in ENHANCED_CT else []
+    except DICOM_DAMAGE:
         return None
-    return header if header.get("SeriesInstanceUID") or header.get("SOPClassUID") or header.file_meta else None
-
-
-def _slices_of(path: Path, header: pydicom.FileDataset) -> list[SliceFile]:
-    if header.get("SOPClassUID") not in ENHANCED_CT:
-        return [SliceFile(path, header)]
-    frames = frame_headers(header)
-    return [SliceFile(path, frame, index, header) for index, frame in enumerate(frames)] or [SliceFile(path, header)]
+    if "SOPClassUID" not in header and "MediaStorageSOPClassUID" in header.file_meta:
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID
+    if not header:
+        return None
+    return [SliceFile(path, frame, n, header) for n, frame in enumerate(frames)] or [SliceFile(path, header)]
 
 
 def group_slices(slices: list[SliceFile]) -> list[list[SliceFile]]:

@@ -7,15 +7,23 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import iter_pixels, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
 
 from core.errors import StudyError
 from core.progress import Progress, silent
 from core.reading.dicom_geometry import Stack
-from core.reading.dicom_headers import SliceFile
-from core.reading.scan import DAMAGE, HuArray, Scan, geometry_warnings
+from core.reading.dicom_headers import DICOM_DAMAGE, SliceFile
+from core.reading.scan import HuArray, Scan, geometry_warnings
 
 AIR_HU = -1024
+LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
 
 
 class Rescale(NamedTuple):
@@ -46,7 +54,7 @@ def read_stack(stack: Stack, progress: Progress = silent) -> Scan:
         first.text("Modality"),
         first.text("SeriesDescription") or first.text("ProtocolName"),
         tuple(dict.fromkeys(item.path.name for item in stack.slices)),
-        (*geometry_warnings(stack.affine, shape), *rescale_warnings(first.header), *array.notes()),
+        (*geometry_warnings(stack.affine, shape), *doubts(first), *array.notes()),
         tuple(what_was_done(first, used, padded)),
         (first.file,) if first.file is not None else tuple(item.header for item in stack.slices),
     )
@@ -61,7 +69,7 @@ def _stored_planes(slices: list[SliceFile]) -> Iterator[np.ndarray]:
             return
         for item in slices:  # the error below names the slice that failed
             yield _stored_plane(item)
-    except DAMAGE as error:
+    except DICOM_DAMAGE as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(
             f"The pixels of {item.path.name} cannot be decoded ({_syntax_name(item)}: {reason}). The file is "
@@ -87,9 +95,11 @@ def rescale_of(header: pydicom.Dataset) -> Rescale:
     return Rescale(slope, intercept) if np.isfinite([slope, intercept]).all() else Rescale(1.0, 0.0)
 
 
-def rescale_warnings(header: pydicom.Dataset) -> list[str]:
-    """What makes the rescale doubtful, in plain words."""
-    found = []
+def doubts(first: SliceFile) -> list[str]:
+    """What makes the values doubtful, in plain words."""
+    header, found = first.header, []
+    if first.text("LossyImageCompression") == "01" or first.syntax in LOSSY_SYNTAXES:
+        found.append("The images were compressed with loss: fine texture and densities may be altered.")
     if header.get("RescaleIntercept") is None or header.get("RescaleSlope") is None:
         found.append("The series gives no rescale slope and intercept: stored values were taken for Hounsfield units.")
     if str(header.get("RescaleType") or "HU").strip().upper() not in ("HU", "HU_MOD"):

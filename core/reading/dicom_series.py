@@ -3,6 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
 
 from core.errors import StudyError
 from core.reading.dicom_geometry import Stack, stack_slices
@@ -10,6 +17,7 @@ from core.reading.dicom_headers import CT_IMAGE, ENHANCED_CT, SliceFile
 from core.reading.limits import ReadLimits
 from core.reading.scan import require_size
 
+PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 AXIAL_DEG = 30.0
 """Slices whose normal is within this of head-foot are axial."""
 
@@ -49,7 +57,22 @@ def _reason_against_kind(item: SliceFile) -> str:
         "MONOCHROME2",
     ):
         return f"Colour or inverted picture ({item.text('PhotometricInterpretation')}), not Hounsfield units."
-    return ""
+    return _reason_against_syntax(item)
+
+
+def _reason_against_syntax(item: SliceFile) -> str:
+    """Compression that no shipped decoder takes: 12-bit JPEG (GDCM wraps its dark voxels), HTJ2K, video."""
+    syntax = item.syntax
+    if syntax is None or syntax in PLAIN_SYNTAXES:
+        return ""
+    is_wide = (item.numbers("BitsStored", 1) or (16,))[0] > 8
+    try:
+        known = get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):
+        known = False
+    if known and not (syntax == JPEGExtended12Bit and is_wide):
+        return ""
+    return f"Compressed as {syntax.name}, which cannot be decoded here. Export it uncompressed or as JPEG 2000."
 
 
 def _kind_words(item: SliceFile) -> str:

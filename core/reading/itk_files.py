@@ -1,5 +1,6 @@
 """NRRD and MetaImage through SimpleITK, after the checks that it leaves out: detached data, truncation, colour."""
 
+import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +113,7 @@ def _require_beside(path: Path, fields: dict[str, str]) -> None:
                 f"{path.name} points to its voxels at {name!r}. Expected one file beside it: keep both in one folder "
                 "or zip, or save as .mha or .nrrd with the voxels inside."
             )
-        if not (path.parent / name).is_file():
+        if not os.path.isfile(path.parent / name):  # False, not an error, for impossible names
             raise StudyError(f"{path.name} needs its voxels in {name}, which is not beside it. Give both, in one zip.")
 
 
