@@ -1,0 +1,71 @@
+"""From Hounsfield units to what a model reads: spacing, window, crop and padding (ASAP spec 1.1, 1.2).
+
+Arrays are (X, Y, Z), growing to the patient's Right, Anterior, Superior.
+"""
+
+import numpy as np
+
+from core.errors import ConfigError, StudyError
+from core.resample import resample_smooth, spaced_grid
+from core.volume import Grid
+
+Size3 = tuple[int, int, int]
+Spacing3 = tuple[float, float, float]
+
+HU_LIMITS = (-1000.0, 1000.0)
+"""Hounsfield units that ASAP keeps; what lies outside is clipped."""
+
+ASAP_SPACING_MM: Spacing3 = (1.5, 1.5, 3.0)
+"""Voxel size of ASAP's training volumes."""
+
+
+def resample_as_released(hu: np.ndarray, spacing_mm: Spacing3, target_mm: Spacing3 = ASAP_SPACING_MM) -> np.ndarray:
+    """The published off-line step: clip, interpolate without smoothing, cut fractions off. (X, Y, Z) -> int16.
+
+    The new size is floor(n * spacing / target) per axis, so up to a voxel of the far end is stretched over the rest.
+    """
+    import torch  # slow to import, and only training data comes this way
+    from torch.nn import functional as F
+
+    size = [int(n * have / want) for n, have, want in zip(hu.shape, spacing_mm, target_mm, strict=True)]
+    if min(size) < 1:
+        raise StudyError(
+            f"The CT has {hu.shape} voxels of {spacing_mm} mm, less than one voxel of {target_mm} mm along an axis."
+        )
+    clipped = torch.from_numpy(np.clip(hu, *HU_LIMITS).astype(np.float32))
+    values = F.interpolate(clipped[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
+    return values.numpy().astype(np.int16)
+
+
+def resample_smoothly(
+    hu: np.ndarray, grid: Grid, target_mm: Spacing3 = ASAP_SPACING_MM, limits_hu: tuple[float, float] = HU_LIMITS
+) -> tuple[np.ndarray, Grid]:
+    """The mended step: average before thinning out, keep place and direction, round. -> int16 and its grid."""
+    target = spaced_grid(grid, np.array(target_mm))
+    values = resample_smooth(np.clip(hu, *limits_hu), grid, target, fill=limits_hu[0])
+    return np.rint(values).astype(np.int16), target
+
+
+def window_hu(hu: np.ndarray, limits_hu: tuple[float, float] = HU_LIMITS) -> np.ndarray:
+    """Clip to `limits_hu` and map linearly to [-1, 1]: (X, Y, Z) any real dtype -> float32; the input is kept."""
+    low, high = limits_hu
+    if low >= high:
+        raise ConfigError(f"limits_hu must ascend, got {limits_hu}; did you swap the two values?")
+    return (np.clip(hu, low, high).astype(np.float32) - low) / (high - low) * 2 - 1
+
+
+def centre_start(shape: Size3, size: Size3) -> Size3:
+    """First voxel of the crop of at most `size` in the middle of an array of `shape`, as the published code rounds."""
+    x, y, z = (max(0, n // 2 - s // 2) if n > s else 0 for n, s in zip(shape, size, strict=True))
+    return x, y, z
+
+
+def crop_and_pad(array: np.ndarray, start: Size3, size: Size3) -> np.ndarray:
+    """The box of at most `size` from voxel `start`, mirrored at its ends until it has `size`; (X, Y, Z) any dtype.
+
+    Padding is even on both ends (one more voxel behind when odd) and works for arrays of any thinness.
+    """
+    box = array[tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))]
+    missing = [length - n for n, length in zip(box.shape, size, strict=True)]
+    widths = [(gap // 2, gap - gap // 2) for gap in missing]
+    return np.pad(box, widths, mode="reflect") if max(missing) > 0 else box
