@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from asap_viewer import tab_ask, tab_export, tab_open, tab_organs, tab_report, tab_similar
-from asap_viewer.panels import FactsPanel, StatusLine
+from asap_viewer.panels import FactsPanel, StatusLine, TabBar
 from asap_viewer.parts import Parts
 from asap_viewer.services import Services
 from asap_viewer.viewer import STATIC_DIR, CTViewer
@@ -38,7 +38,7 @@ def build_page(services: Services) -> gr.Blocks:
         gr.HTML(HEADER)
         with gr.Row():
             with gr.Column(scale=8, min_width=520, elem_classes="asap-stage"):
-                viewer, status = CTViewer(), StatusLine()
+                status, viewer = StatusLine(), CTViewer()
             with gr.Column(scale=5, min_width=380, elem_classes="asap-side"):
                 tabs = lay_out_tabs(services)
         parts = parts_of_page(token, viewer, status, tabs)
@@ -65,24 +65,40 @@ class PageTabs:
     export: tab_export.ExportTab
 
 
+TABS = {
+    "report": "Report",
+    "open": "Open",
+    "organs": "Organs",
+    "similar": "Similar",
+    "ask": "Ask",
+    "export": "Export",
+    "engines": "Engines",
+}
+"""Sections of the side panel, in the order in which a case is worked on. page.css shows the chosen one."""
+
+
 def lay_out_tabs(services: Services) -> PageTabs:
-    """The tabs in the order in which a case is worked on; the last one lists the engines."""
-    with gr.Tabs():
-        with gr.Tab("Report", render_children=True):
-            report = tab_report.lay_out(services)
-        with gr.Tab("Open", render_children=True):
-            opening = tab_open.lay_out(services)
-        with gr.Tab("Organs", render_children=True):
-            organs = tab_organs.lay_out(services)
-        with gr.Tab("Similar", render_children=True):
-            similar = tab_similar.lay_out()
-        with gr.Tab("Ask", render_children=True):
-            asking = tab_ask.lay_out()
-        with gr.Tab("Export", render_children=True):
-            export = tab_export.lay_out()
-        with gr.Tab("Engines", render_children=True):
-            FactsPanel(rows=engine_rows(services.engine_states()))
+    """The sections beside the viewer."""
+    TabBar(tabs=[{"id": key, "label": label} for key, label in TABS.items()])
+    with _section("report"):
+        report = tab_report.lay_out(services)
+    with _section("open"):
+        opening = tab_open.lay_out(services)
+    with _section("organs"):
+        organs = tab_organs.lay_out(services)
+    with _section("similar"):
+        similar = tab_similar.lay_out()
+    with _section("ask"):
+        asking = tab_ask.lay_out()
+    with _section("export"):
+        export = tab_export.lay_out()
+    with _section("engines"):
+        FactsPanel(rows=engine_rows(services.engine_states()))
     return PageTabs(report, opening, organs, similar, asking, export)
+
+
+def _section(key: str) -> gr.Column:
+    return gr.Column(elem_classes=["asap-tab", f"asap-tab-{key}"])
 
 
 def parts_of_page(token: gr.State, viewer: CTViewer, status: StatusLine, tabs: PageTabs) -> Parts:

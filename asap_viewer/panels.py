@@ -86,3 +86,11 @@ class StatusLine(Panel):
     template = '<div class="sl" role="status"><span class="sl-bar"><i></i></span><span class="sl-words"></span></div>'
     script = "status_line.js"
     empty = {"status": {"kind": "idle", "message": "Ready", "fraction": 0, "seconds": 0}}
+
+
+class TabBar(Panel):
+    """Chooses the section of the side panel that is seen; sections are columns of the class asap-tab-ID."""
+
+    template = '<div class="tb" role="tablist"></div>'
+    script = "tab_bar.js"
+    empty = {"tabs": []}

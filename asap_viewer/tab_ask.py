@@ -37,7 +37,7 @@ class AskTab:
 
 def lay_out() -> AskTab:
     """The tab's components, in reading order."""
-    with gr.Row(equal_height=True):
+    with gr.Row():
         question = gr.Textbox(label="Question about this CT", placeholder=EXAMPLES[0], scale=4, max_length=500)
         ask = gr.Button("Ask", variant="primary", size="sm", scale=1, min_width=70)
     gr.Examples([[example] for example in EXAMPLES], question, label="For example")

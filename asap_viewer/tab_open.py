@@ -36,13 +36,13 @@ class OpenTab:
 def lay_out(services: Services) -> OpenTab:
     """The tab's components, in reading order."""
     samples = [(sample.title, sample.id) for sample in services.samples()]
-    with gr.Row(equal_height=True):
+    with gr.Row():
         chosen = gr.Dropdown(samples, value=samples[0][1], label="Sample case", scale=3)
         open_sample = gr.Button("Open sample", size="sm", scale=1, min_width=110)
     files = gr.File(
-        label="Drop a CT here: .nii, .nii.gz, .nrrd, .mha, .mhd + .raw, DICOM files, or a .zip of any",
+        label="Drop a CT: .nii .nii.gz .nrrd .mha .mhd+.raw, DICOM files, or a .zip of any",
         file_count="multiple",
-        height=120,
+        height=150,
     )
     with gr.Row():
         folder = gr.UploadButton("Open a DICOM folder", file_count="directory", size="sm")

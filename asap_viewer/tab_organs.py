@@ -31,7 +31,7 @@ class OrgansTab:
 
 def lay_out(services: Services) -> OrgansTab:
     """The tab's components, in reading order."""
-    with gr.Row(equal_height=True):
+    with gr.Row():
         names = services.segmenter_names()
         segmenter = gr.Dropdown(names, value=names[0], label="Masks by", scale=2)
         find = gr.Button("Find organs again", size="sm", scale=1, min_width=130)

@@ -38,7 +38,7 @@ def lay_out(services: Services) -> ReportTab:
     """The tab's components, in reading order."""
     sentences = ReportPanel()
     here = HerePanel()
-    with gr.Row(equal_height=True):
+    with gr.Row():
         free = gr.Textbox(
             placeholder="Any sentence, e.g. “Nodule in the left lower lobe.”",
             label="Find a sentence in the scan",
@@ -48,7 +48,7 @@ def lay_out(services: Services) -> ReportTab:
         free_find = gr.Button("Find", size="sm", scale=1, min_width=70)
     with gr.Accordion("Paste or edit the report", open=False):
         text = gr.Textbox(lines=8, max_lines=20, label="Report", placeholder="Paste the findings here")
-        with gr.Row(equal_height=True):
+        with gr.Row():
             names = services.engine_names()
             engine = gr.Dropdown(names, value=names[0], label="Grounding engine", scale=2)
             find = gr.Button("Find sentences", variant="primary", scale=1)

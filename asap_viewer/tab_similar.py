@@ -35,7 +35,7 @@ def lay_out() -> SimilarTab:
     """The tab's components, in reading order."""
     by = gr.Radio([BY_CT, BY_SENTENCE, BY_TEXT], value=BY_CT, label="Reports similar to")
     text = gr.Textbox(label="Text", placeholder="e.g. large right pleural effusion with atelectasis", max_length=5000)
-    with gr.Row(equal_height=True):
+    with gr.Row():
         labels = gr.Dropdown(list(CT_RATE_LABELS), multiselect=True, label="Only reports with", scale=3)
         count = gr.Slider(1, 50, value=10, step=1, label="How many", scale=2)
     search = gr.Button("Search", variant="primary")

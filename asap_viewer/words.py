@@ -9,7 +9,7 @@ from core.anatomy.measure import OrganMeasure
 from core.grounding.heatmap import SentenceGrounding
 from core.reading.receipt import Receipt
 from core.report.parsed import ParsedReport, Sentence
-from core.structures import BY_NAME, spoken_name
+from core.structures import BY_NAME, GROUPS, spoken_name
 from core.vqa.evidence import Answer
 
 UNKNOWN_COLOUR = "#9aa6b4"
@@ -39,6 +39,7 @@ def organ_rows(masks: OrganMasks, measures: Sequence[OrganMeasure]) -> list[dict
     """The organ tree: one row per structure of the label map, with mL and mean HU."""
     measured = {one.name: one for one in measures}
     present = [BY_NAME[name] for name in masks.names() if name in measured]
+    present.sort(key=lambda row: GROUPS.index(row.group))
     return [
         {
             "number": row.number,
