@@ -1,9 +1,11 @@
 import json
 import sqlite3
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_series import axes_affine, ct_slices, phantom_hu, write_slices
 
 from core.anatomy.masks import OrganMasks
 from core.annotation.export import OpenCase, export_annotations, export_database
@@ -11,6 +13,7 @@ from core.annotation.records import Evidence
 from core.annotation.regions import BoxRegion, MaskRegion, paint_region, rasterise, span_box
 from core.annotation.store import AnnotationStore
 from core.errors import AnnotationError
+from core.reading.study import open_study
 from core.structures import BY_NAME
 from core.volume import Grid, Volume
 
@@ -204,3 +207,22 @@ def test_exporting_from_a_wrong_url_makes_nothing(tmp_path):
         with pytest.raises(AnnotationError):
             export_database(url, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_organs_of_a_dicom_ct_are_exported_as_dicom_seg_at_the_same_millimetres(store, tmp_path):
+    study = open_study(write_slices(tmp_path / "series", ct_slices(phantom_hu(), axes_affine("LPS"))))
+    volume = study.volume
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[3:5, 4:9, 2] = BY_NAME["heart"].number
+    store.record(volume.content_hash, SENTENCE, "accept")
+    case = OpenCase(volume, masks=OrganMasks(labels, "embedded"), dicom_headers=study.dicom_headers)
+    export_annotations(store, tmp_path / "out", open_cases={volume.content_hash: case})
+    organs = json.loads((tmp_path / "out" / "annotations.json").read_text())["cases"][0]["organs"]
+    segmentation = hd.seg.segread(tmp_path / "out" / organs["dicom_seg"])
+    assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == ["heart"]
+    marked = segmentation.get_volume(combine_segments=True)
+    lps_mm = nib.affines.apply_affine(marked.affine, np.argwhere(marked.array))
+    found_mm = lps_mm * [-1, -1, 1]
+    np.testing.assert_allclose(
+        sorted(found_mm.tolist()), sorted(volume.grid.to_mm(np.argwhere(labels)).tolist()), atol=1e-3
+    )
