@@ -108,11 +108,12 @@ export class Stage {
   #name(view, slider, picture) {
     const { fixed, name } = view.plane;
     const { at, case: spec } = this.viewer;
-    if (slider.valueAsNumber === at[fixed] && picture.dataset.case === spec.id) return;
+    const key = `${spec.id}:${at[fixed]}`;
+    if (picture.dataset.shown === key) return;
+    picture.dataset.shown = key;
     slider.value = at[fixed];
     const words = `${placeName(fixed, apply(spec.affine, at)[fixed])}, slice ${at[fixed] + 1} of ${spec.shape[fixed]}`;
     slider.setAttribute('aria-valuetext', words);
     picture.setAttribute('aria-label', `${name} plane, ${words}`);
-    picture.dataset.case = spec.id;
   }
 }
