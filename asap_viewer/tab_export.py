@@ -75,10 +75,12 @@ class ExportHandlers(Handlers):
     def _annotation_archive(self, case: Case, engine: str) -> bytes:
         """annotations.json, heat maps and masks of the open CT, zipped."""
         from core.annotation.export import OpenCase, export_annotations
+        from core.annotation.records import SentenceRef
         from core.resample import resample
 
         heats = {
-            one.index: resample(one.map.heat, one.map.grid, case.volume.grid) for one in groundings_of(case, engine)
+            SentenceRef(one.index, one.text): resample(one.map.heat, one.map.grid, case.volume.grid)
+            for one in groundings_of(case, engine)
         }
         opened = OpenCase(case.volume, heats, case.masks, case.study.dicom_headers)
         key = case.volume.content_hash

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from core.anatomy.masks import OrganMasks
-from core.annotation.records import annotation_fields
+from core.annotation.records import SentenceRef, annotation_fields
 from core.annotation.regions import BoxRegion, StoredRegion, describe_grid, rasterise
 from core.annotation.store import AnnotationStore, now_utc
 from core.errors import AnnotationError
@@ -33,8 +33,8 @@ class OpenCase:
     """Arrays of a CT that is open while its annotations are exported."""
 
     volume: Volume
-    heats: Mapping[int, np.ndarray] = field(default_factory=dict)
-    """Sentence index -> heat (X, Y, Z) float32 in [0, 1] on the volume's RAS grid."""
+    heats: Mapping[SentenceRef, np.ndarray] = field(default_factory=dict)
+    """Sentence -> heat (X, Y, Z) float32 in [0, 1] on the volume's RAS grid."""
     masks: OrganMasks | None = None
     """Organs, on the volume's RAS grid."""
     dicom_headers: "Sequence[pydicom.Dataset] | None" = None
@@ -136,7 +136,7 @@ def _describe_case(
         "title": title,
         "grid": describe_grid(grid) if grid else None,
         "annotations": [
-            _without_hash(annotation_fields(annotation)) | {"heat_map": heats.get(annotation.sentence.index)}
+            _without_hash(annotation_fields(annotation)) | {"heat_map": heats.get(annotation.sentence.key)}
             for annotation in store.for_case(content_hash)
         ],
         "regions": [_write_region(region, folder, writer) for region in store.regions(content_hash)],
@@ -149,17 +149,17 @@ def _without_hash(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "content_hash"}
 
 
-def _write_heats(case: OpenCase | None, folder: str, writer: _Writer) -> dict[int, str]:
-    """Sentence index -> file of its heat map."""
+def _write_heats(case: OpenCase | None, folder: str, writer: _Writer) -> dict[str, str]:
+    """Key of a sentence -> file of its heat map; by text, since an edited report may have renumbered it."""
     if case is None:
         return {}
     return {
-        index: writer.write(
-            f"{folder}/heat_{index:02d}.nii.gz",
+        sentence.key: writer.write(
+            f"{folder}/heat_{sentence.index:02d}.nii.gz",
             case.volume.to_source(np.asarray(heat, np.float32)),
             case.volume.source,
         )
-        for index, heat in sorted(case.heats.items())
+        for sentence, heat in sorted(case.heats.items(), key=lambda item: item[0].index)
     }
 
 

@@ -9,7 +9,7 @@ from dicom_series import axes_affine, ct_slices, phantom_hu, write_slices
 
 from core.anatomy.masks import OrganMasks
 from core.annotation.export import OpenCase, export_annotations, export_database
-from core.annotation.records import Evidence
+from core.annotation.records import Evidence, SentenceRef
 from core.annotation.regions import BoxRegion, MaskRegion, paint_region, rasterise, span_box
 from core.annotation.store import AnnotationStore
 from core.errors import AnnotationError
@@ -64,7 +64,7 @@ def test_painted_regions_heat_and_organs_come_back_at_the_same_millimetres(store
     organs = OrganMasks(painted * np.uint8(BY_NAME["heart"].number), "embedded")
     store.record(volume.content_hash, SENTENCE, "accept", evidence=Evidence("e", "v", tuple(place_mm), 0.5, 0.1, 0.8))
     store.add_region(volume.content_hash, SENTENCE, paint_region(painted, volume), "reader")
-    case = OpenCase(volume, {2: painted.astype(np.float32) * 0.5}, organs)
+    case = OpenCase(volume, {SentenceRef(*SENTENCE): painted.astype(np.float32) * 0.5}, organs)
     export_annotations(store, tmp_path / "out", open_cases={volume.content_hash: case})
     document = json.loads((tmp_path / "out" / "annotations.json").read_text())
     (entry,) = document["cases"]
@@ -226,3 +226,16 @@ def test_organs_of_a_dicom_ct_are_exported_as_dicom_seg_at_the_same_millimetres(
     np.testing.assert_allclose(
         sorted(found_mm.tolist()), sorted(volume.grid.to_mm(np.argwhere(labels)).tolist()), atol=1e-3
     )
+
+
+def test_a_heat_map_belongs_to_the_sentences_text_not_to_its_number(store, tmp_path):
+    volume = open_volume("RAS")
+    heat = np.full(volume.shape, 0.5, np.float32)
+    store.record(volume.content_hash, (1, "Nodule in the left lower lobe."), "accept")
+    store.record(volume.content_hash, (2, "The heart is normal."), "accept")
+    heats = {SentenceRef(1, "The heart is normal."): heat, SentenceRef(2, "A new sentence."): heat}
+    export_annotations(store, tmp_path / "out", open_cases={volume.content_hash: OpenCase(volume, heats)})
+    (case,) = json.loads((tmp_path / "out" / "annotations.json").read_text())["cases"]
+    found = {entry["sentence"]["text"]: entry["heat_map"] for entry in case["annotations"]}
+    assert found["Nodule in the left lower lobe."] is None
+    assert found["The heart is normal."].endswith("/heat_01.nii.gz")
