@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from core.vqa.counting import answer_count
 from core.vqa.evidence import (
     CAN_BE_ASKED,
     Answer,
@@ -11,11 +12,11 @@ from core.vqa.evidence import (
     abstain,
     describe_answer,
 )
-from core.vqa.lesions import answer_count, answer_location, answer_side, answer_size
+from core.vqa.lesions import answer_location, answer_side, answer_size
 from core.vqa.measuring import answer_comparison, answer_density, answer_organ_size, answer_volume
 from core.vqa.overview import answer_change, answer_description, answer_normality
 from core.vqa.presence import answer_presence
-from core.vqa.question import Kind, Question, parse_question
+from core.vqa.question import Kind, Question, one_by_one, parse_question
 
 __all__ = ["Answer", "CaseEvidence", "Evidence", "Measurement", "answer_question", "describe_answer"]
 
@@ -26,7 +27,17 @@ def answer_question(question: str, case: CaseEvidence) -> Answer:
     Raises ReportError when the question is empty, not text or too long.
     """
     asked = parse_question(question)
-    return _ANSWERERS[asked.kind](asked, case)
+    answers = [_ANSWERERS[one.kind](one, case) for one in one_by_one(asked)]
+    return answers[0] if len(answers) == 1 else join_answers(answers)
+
+
+def join_answers(answers: list[Answer]) -> Answer:
+    """Several answers as one: as sure as the least sure, abstained only if all are."""
+    told = [answer for answer in answers if not answer.abstained] or answers
+    also = [*told[0].also, *(evidence for answer in told[1:] for evidence in (answer.evidence, *answer.also))]
+    text = " ".join(answer.text for answer in answers)
+    confidence = min(answer.confidence for answer in told)
+    return Answer(text, confidence, told[0].evidence, all(answer.abstained for answer in answers), tuple(also))
 
 
 def _answer_size(question: Question, case: CaseEvidence) -> Answer:

@@ -4,18 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from core.anatomy.masks import OrganMasks
 from core.anatomy.measure import OrganMeasure
 from core.grounding.heatmap import SentenceGrounding
 from core.report.parsed import ParsedReport
 from core.retrieval.results import Hit
-from core.structures import BY_NAME, parts_of
+from core.structures import BY_NAME, BY_NUMBER, parts_of
 from core.volume import Grid
 
 Point = tuple[float, float, float]
 Ground = Callable[[str], SentenceGrounding]
 """Finds where a sentence lives in the open CT; raises EngineError where no engine can run."""
 Source = Literal["report", "masks", "heat map", "retrieved report", ""]
+
+
+NEAR_MM = 10.0
+"""A peak this close to an organ counts as in it: heat maps are coarse."""
 
 
 class Measurement(NamedTuple):
@@ -89,12 +95,32 @@ class CaseEvidence:
         return next((measure for measure in self.measures if measure.name == name), None)
 
     def place_of(self, names: tuple[str, ...]) -> tuple[str, Point | None]:
-        """The first of the structures that was measured, or one that holds or belongs to it, with its centre."""
-        for name in names:
+        """The first of the structures that was measured, or one that holds or belongs to it, with its centre.
+
+        Both lungs, or both pleural spaces, are "lung": neither side is preferred.
+        """
+        is_both = {"lung_left", "lung_right"} <= set(names)
+        for name in ("lung", *names) if is_both else names:
             measure = self.measure(name) or self._relative_of(name)
             if measure:
                 return name, measure.centroid_ras_mm
-        return (names[0] if names else ""), None
+        return (names[0] if names and not is_both else ""), None
+
+    def is_near(self, point_mm: Point, names: tuple[str, ...], within_mm: float = NEAR_MM) -> bool | None:
+        """Whether one of the structures has voxels in the box of half-width `within_mm` around a patient point.
+
+        None when it cannot be told: no masks, or none of the structures, nor one that holds them, among them.
+        """
+        if self.masks is None or self.grid is None:
+            return None
+        wanted = set().union(*(parts_of(name) for name in names))
+        known = [n for n in self.masks.numbers() if parts_of(BY_NUMBER[n].name) & wanted]
+        if not known:
+            return None
+        reach = [int(np.ceil(within_mm / step)) for step in self.grid.spacing_mm]
+        at = self.grid.nearest_voxel(point_mm)
+        box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(at, reach, strict=True))
+        return bool(np.isin(self.masks.labels[box], known).any())
 
     def _relative_of(self, name: str) -> OrganMeasure | None:
         """The largest measured structure that shares a label with `name`; a lobe may stand for its lung."""

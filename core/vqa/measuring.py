@@ -43,15 +43,16 @@ def answer_comparison(question: Question, case: CaseEvidence) -> Answer:
     if pair is None:
         reason = f"I compare two organs that were measured{_missing(case, question.organs)}."
         return abstain(reason)
-    first, second = pair
     by_density = "dens" in question.text.lower() or "hu" in question.text.lower().split()
     values = [_value(measure, "density" if by_density else "volume") for measure in pair]
-    text = _compare(question.wants, pair, values, by_density)
-    chosen = min(pair, key=lambda m: m.volume_ml) if question.wants == "smaller" else first
-    value = values[list(pair).index(chosen)]
-    other = second if chosen is first else first
-    also = (Evidence("masks", other.name, other.centroid_ras_mm, values[1 if other is second else 0]),)
-    return Answer(text, MEASURED, Evidence("masks", chosen.name, chosen.centroid_ras_mm, value), also=also)
+    text = _compare(question.wants if question.is_yes_no else "", pair, values, by_density)
+    grounds = [
+        Evidence("masks", measure.name, measure.centroid_ras_mm, value)
+        for measure, value in zip(pair, values, strict=True)
+    ]
+    if not question.is_yes_no and (question.wants == "larger") == (values[0].value < values[1].value):
+        grounds.reverse()  # "which lung is larger": jump to the one that is
+    return Answer(text, MEASURED, grounds[0], also=(grounds[1],))
 
 
 def _tell(question: Question, case: CaseEvidence, what: str) -> Answer:

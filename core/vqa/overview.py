@@ -5,7 +5,7 @@ from core.report.words import split_tokens
 from core.vqa.evidence import Answer, CaseEvidence, Evidence, Measurement, abstain
 from core.vqa.presence import STATED, report_evidence
 from core.vqa.question import Question
-from core.vqa.statements import Statement, sentences_about, statements_about, with_existence
+from core.vqa.statements import Statement, is_definite, sentences_about, statements_about, with_existence
 from core.vqa.wording import say_finding, say_mention, say_organs
 
 MOST_FINDINGS = 8
@@ -25,10 +25,19 @@ def answer_description(question: Question, case: CaseEvidence) -> Answer:
         present = [Statement(s, m) for s in sentences for m in s.mentions if m.existence == "present"]
     if not present:
         return _nothing_stated(question, case)
+    definite = _definite_findings(case)
+    present = [s for s in present if is_definite(s) or s.mention.finding not in definite]
     told = list(dict.fromkeys(f"{say_mention(s.mention)} (sentence {s.sentence.index})" for s in present))
     more = f"; and {len(told) - MOST_FINDINGS} more" if len(told) > MOST_FINDINGS else ""
     text = f"The report states {'; '.join(told[:MOST_FINDINGS])}{more}."
     return Answer(text, STATED, report_evidence(present[0], case))
+
+
+def _definite_findings(case: CaseEvidence) -> set[str]:
+    """Findings that the report places somewhere; mentions without a place repeat those."""
+    sentences = case.report.sentences if case.report else ()
+    everything = [Statement(s, m) for s in sentences for m in s.mentions if m.existence == "present"]
+    return {statement.mention.finding for statement in everything if is_definite(statement)}
 
 
 def answer_normality(question: Question, case: CaseEvidence) -> Answer:

@@ -1,11 +1,27 @@
 """Is it there? The report's word and the heat map's, and whether they agree."""
 
+from core.report.lexicon import USUAL_ORGANS
+from core.report.organs import names_with_side
 from core.vqa.evidence import Answer, CaseEvidence, Evidence, Measurement, abstain
 from core.vqa.heart import ENLARGED_ABOVE, NORMAL_BELOW, measure_heart_width
 from core.vqa.question import Question
-from core.vqa.statements import Statement, is_at_asked_place, most_detailed, statements_about, with_existence
+from core.vqa.statements import (
+    Statement,
+    is_at_asked_place,
+    is_definite,
+    most_detailed,
+    statements_about,
+    with_existence,
+)
 from core.vqa.support import Support, support_of
-from core.vqa.wording import say_finding, say_mention, say_organs, say_side, say_with_article, to_sentence
+from core.vqa.wording import (
+    say_finding,
+    say_mention,
+    say_place,
+    say_where,
+    say_with_article,
+    to_sentence,
+)
 
 SURE = 0.95  # report and heat map agree
 STATED = 0.85  # the report alone
@@ -20,19 +36,21 @@ def answer_presence(question: Question, case: CaseEvidence) -> Answer:
             return measured
     statements = statements_about(case.report, question)
     here = [statement for statement in statements if is_at_asked_place(statement, question)]
+    elsewhere = [s for s in with_existence(statements, "present") if is_definite(s) and s not in here]
+    if elsewhere and not any(is_definite(statement) for statement in with_existence(here, "present")):
+        return _elsewhere(question, case, elsewhere[0])
     for existence, answer in (("present", _stated), ("uncertain", _left_open), ("absent", _denied)):
         chosen = with_existence(here, existence)  # type: ignore[arg-type]
         if chosen:
             return answer(question, case, most_detailed(chosen))
-    elsewhere = with_existence(statements, "present")
-    return _elsewhere(question, case, elsewhere[0]) if elsewhere else _unmentioned(question, case)
+    return _unmentioned(question, case)
 
 
 def report_evidence(statement: Statement, case: CaseEvidence, support: Support | None = None) -> Evidence:
     """The sentence as evidence; it jumps to the heat map's peak, else to the organ's centre."""
     mention = statement.mention
     organ, centre = case.place_of(mention.organs)
-    supported = support is not None and support.verdict in ("present", "unclear")
+    supported = support is not None and support.verdict in ("present", "unclear") and support.is_in_place
     peak = support.evidence.peak_ras_mm if support and supported else centre
     size = Measurement(mention.size_mm, "mm") if mention.size_mm is not None else None
     return Evidence("report", organ, peak, size, statement.sentence.index)
@@ -49,12 +67,13 @@ def _claim(statement: Statement) -> str:
 
 
 def _stated(_question: Question, case: CaseEvidence, statement: Statement) -> Answer:
-    support = support_of(case, statement.sentence.text)
+    support = support_of(case, statement.sentence.text, statement.mention.organs)
     said = f"Yes. The report states {say_mention(statement.mention)} (sentence {statement.sentence.index})."
     evidence = report_evidence(statement, case, support)
     if support.verdict == "present":
-        text = f"{said} The heat map agrees: it peaks{support.words}."
-        return Answer(text, SURE, evidence, also=also(support))
+        word = "agrees: it peaks" if support.is_in_place else "peaks elsewhere:"
+        text = f"{said} The heat map {word}{support.words}."
+        return Answer(text, SURE if support.is_in_place else DISPUTED, evidence, also=also(support))
     if support.verdict == "absent":
         text = f"{said} The heat map does not support it (probability {support.probability:.0%}): the two disagree."
         return Answer(text, DISPUTED, evidence, also=also(support))
@@ -87,7 +106,7 @@ def _left_open(question: Question, case: CaseEvidence, statement: Statement) -> 
 
 def _elsewhere(question: Question, case: CaseEvidence, statement: Statement) -> Answer:
     """Stated, but not where it was asked for."""
-    asked = say_side(question.side) if question.side else f"in the {say_organs(question.organs)}"
+    asked = say_where(question.finding, question.organs, question.side) or say_place(question.organs)
     said = f"Not as far as the report says: it states {say_mention(statement.mention)} "
     text = f"{said}(sentence {statement.sentence.index}) and nothing {asked}."
     return Answer(text, DISPUTED, report_evidence(statement, case))
@@ -95,9 +114,13 @@ def _elsewhere(question: Question, case: CaseEvidence, statement: Statement) -> 
 
 def _unmentioned(question: Question, case: CaseEvidence) -> Answer:
     """The report is silent or missing: only a clear heat map answers."""
-    support = support_of(case, to_sentence(question.finding, question.organs, question.side))
+    support = support_of(case, to_sentence(question.finding, question.organs, question.side), expected_organs(question))
     silent = "The report does not mention it." if case.report else "There is no report."
     named = say_with_article(question.finding)
+    if support.verdict == "present" and not support.is_in_place:
+        return abstain(
+            f"{_uncapitalised(silent)} The heat map of {named} peaks elsewhere,{support.words}.", *also(support)
+        )
     if support.verdict == "present":
         text = (
             f"Probably. {silent} The heat map supports {named}{support.words} (probability {support.probability:.0%})."
@@ -113,6 +136,12 @@ def _unclear(support: Support) -> str:
     if support.verdict == "unclear":
         return f" The heat map is undecided (probability {support.probability:.0%})."
     return support.words or " There is no heat map."
+
+
+def expected_organs(question: Question) -> tuple[str, ...]:
+    """Where a heat map must peak to support the question: the place asked for, else the finding's usual one."""
+    usual = tuple(n for part in USUAL_ORGANS.get(question.finding, ()) for n in names_with_side(part, question.side))
+    return question.organs or usual
 
 
 def _missing(support: Support) -> str:

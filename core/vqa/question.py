@@ -1,6 +1,6 @@
 """What a question asks for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.errors import ReportError
@@ -45,8 +45,10 @@ class Question:
     """Side named."""
     wants: Direction = ""
     """Direction of a comparison."""
-    others: tuple[str, ...] = ()
-    """Further findings named in the same question."""
+    is_yes_no: bool = False
+    """Whether yes or no is expected."""
+    others: tuple["Question", ...] = ()
+    """The same of further findings ("an effusion or a nodule")."""
 
 
 _CUES: dict[Kind, tuple[str, ...]] = {
@@ -129,8 +131,17 @@ def parse_question(text: str) -> Question:
     organs = named[0].organs if named and reading.organs else reading.organs
     side = named[0].laterality if named else reading.laterality
     kind = _kind_about_finding(words, finding) if finding else _kind_about_organ(words, bool(organs))
-    others = tuple(dict.fromkeys(mention.finding for mention in named[1:] if mention.finding != finding))
-    return Question(tidy, kind, finding, organs, side, _direction(words), others)
+    asked = Question(tidy, kind, finding, organs, side, _direction(words), words[0] in _YES_NO)
+    if kind != "presence":
+        return asked
+    places = {mention.finding: mention for mention in reversed(named) if mention.finding != finding}
+    others = [replace(asked, finding=name, organs=(), side=m.laterality) for name, m in reversed(places.items())]
+    return replace(asked, others=tuple(others))
+
+
+def one_by_one(question: Question) -> tuple[Question, ...]:
+    """The question about each finding it names."""
+    return (replace(question, others=()), *question.others)
 
 
 _NO_FINDINGS = frozenset(("lesion", "dilatation"))
@@ -164,7 +175,9 @@ def _kind_about_organ(words: list[str], has_organ: bool) -> Kind:
     kinds = _asked_kinds(words)
     if not has_organ:
         return "description" if "description" in kinds and kinds[0] in ("description", "normality") else "unknown"
-    kind: Kind = next((kind for kind in kinds if kind != "count"), "description")
+    kind: Kind = next(iter(kinds), "description")
+    if kind == "count":
+        return "unknown"
     if kind == "presence":
         return "description"
     return "location" if kind == "side" else kind

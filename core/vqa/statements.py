@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from core.report.lexicon import USUAL_ORGANS
+from core.report.organs import names_with_side
 from core.report.parsed import Existence, Mention, ParsedReport, Sentence
 from core.structures import parts_of
 from core.vqa.question import Question
@@ -45,6 +47,18 @@ def is_at_asked_place(statement: Statement, question: Question) -> bool:
     if question.side in ("left", "right") and mention.laterality not in ("", "bilateral", question.side):
         return False
     return not question.organs or not mention.organs or _overlap(mention.organs, question.organs)
+
+
+def is_definite(statement: Statement) -> bool:
+    """Whether the sentence says where: a side, or a place that the finding's name does not hold already."""
+    mention = statement.mention
+    usual = {name for part in USUAL_ORGANS.get(mention.finding, ()) for name in names_with_side(part, "")}
+    return bool(mention.laterality) or not usual or any(organ not in usual for organ in mention.organs)
+
+
+def most_definite(statements: list[Statement]) -> list[Statement]:
+    """Those that say where, if any does; otherwise all."""
+    return [statement for statement in statements if is_definite(statement)] or statements
 
 
 def with_existence(statements: list[Statement], existence: Existence) -> list[Statement]:

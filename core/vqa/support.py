@@ -11,6 +11,19 @@ ABSENT_UNTIL = 0.35
 """Probabilities between the two decide nothing."""
 
 
+_SHOWN_BY: dict[str, tuple[str, ...]] = {
+    "mediastinum": ("heart", "aorta", "trachea", "airway", "esophagus", "pulmonary_artery", "superior_vena_cava"),
+    "pleura_left": ("lung_left",),
+    "pleura_right": ("lung_right",),
+    "pericardium": ("heart",),
+    "coronary_arteries": ("heart",),
+    "airway": ("lung",),
+    "pulmonary_artery": ("heart", "lung"),
+    "bones": ("spine", "ribs", "sternum"),
+    "ribs": ("lung",),
+}
+
+
 class Support(NamedTuple):
     """The heat map's word on one sentence."""
 
@@ -18,20 +31,34 @@ class Support(NamedTuple):
     probability: float
     evidence: Evidence
     words: str  # for the answer, "" without an engine
+    is_in_place: bool  # False = the peak lies outside the organs it was expected in
 
 
-def support_of(case: CaseEvidence, sentence: str) -> Support:
-    """Ground a claim in the open CT."""
+def support_of(case: CaseEvidence, sentence: str, organs: tuple[str, ...] = ()) -> Support:
+    """Ground a claim in the open CT; `organs` are where its peak is expected, () for anywhere."""
     if case.ground is None:
-        return Support("none", 0.0, Evidence(""), "")
+        return Support("none", 0.0, Evidence(""), "", True)
     try:
         grounding = case.ground(sentence)
     except EngineError as error:
-        return Support("none", 0.0, Evidence(""), f" The heat map is missing: {error}")
+        return Support("none", 0.0, Evidence(""), f" The heat map is missing: {error}", True)
     x, y, z = (float(value) for value in grounding.peak_ras_mm)
     organ = case.organ_at((x, y, z)) or max(grounding.organs, key=lambda name: grounding.organs[name], default="")
     evidence = Evidence("heat map", organ, (x, y, z))
-    return Support(_verdict(grounding.probability), grounding.probability, evidence, _words(organ, (x, y, z)))
+    in_place = not organs or _is_in_place(case, (x, y, z), _with_neighbours(organs))
+    verdict = _verdict(grounding.probability)
+    return Support(verdict, grounding.probability, evidence, _words(organ, (x, y, z)), in_place)
+
+
+def _is_in_place(case: CaseEvidence, peak: Point, organs: tuple[str, ...]) -> bool:
+    """Whether the peak lies near one of the organs; where masks lack them all, whether it lies in no other organ."""
+    near = case.is_near(peak, organs)
+    return case.organ_at(peak) in ("", "body") if near is None and case.masks is not None else near is not False
+
+
+def _with_neighbours(organs: tuple[str, ...]) -> tuple[str, ...]:
+    """Organs and those that masks show in their stead: no mask divides the mediastinum or draws a coronary artery."""
+    return (*organs, *(near for organ in organs for near in _SHOWN_BY.get(organ, ())))
 
 
 def _verdict(probability: float) -> Literal["present", "absent", "unclear"]:

@@ -150,6 +150,38 @@ def test_location_agrees_with_the_peak():
     assert elsewhere.confidence == 0.5
 
 
+def test_heat_in_another_organ_supports_nothing():
+    """A peak in the lung is no evidence of a mass in the liver, nor of fluid around the other lung."""
+    assert answer_question("Is there a mass in the liver?", case_of(None, grounder(0.9))).abstained
+    left_peak = case_of(None, grounder(0.9))
+    assert answer_question("Is there a pleural effusion on the right?", left_peak).abstained
+    assert not answer_question("Is there a pleural effusion on the left?", left_peak).abstained
+
+
+def test_a_place_that_the_report_does_not_name_is_not_confirmed():
+    answer = answer_question("Is there a nodule in the right upper lobe?", case_of(REPORT, grounder(0.9)))
+    assert answer.text.startswith("Not as far as the report says")
+    assert "right upper lobe" in answer.text
+
+
+def test_several_findings_in_one_question_are_answered_in_turn():
+    answer = answer_question("Is there a nodule or a pneumothorax?", case_of(REPORT))
+    assert "Yes. The report states a lung nodule" in answer.text
+    assert "No. The report says there is no pneumothorax" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("question", "start"), [("Is the nodule larger than 8 mm?", "Yes."), ("Is the nodule smaller than 1 cm?", "No.")]
+)
+def test_limit_in_a_question(question, start):
+    assert answer_question(question, case_of(REPORT)).text.startswith(start)
+
+
+def test_different_sizes_at_one_place_are_different_lesions():
+    report = "A 12 mm nodule in the left lower lobe. A 5 mm nodule in the left lower lobe."
+    assert answer_question("How many nodules?", case_of(report)).evidence.measurement.value == 2
+
+
 def test_location_from_masks_alone():
     answer = answer_question("Where is the heart?", case_of())
     x, y, z = answer.evidence.peak_ras_mm
@@ -232,7 +264,7 @@ def test_missing_organ_is_explained():
         ("Is the left lung larger than the right?", "No."),
         ("Is the right lung larger?", "Yes."),
         ("Are the lungs the same size?", "No."),
-        ("Which lung is smaller?", "Yes."),
+        ("Which lung is smaller?", "The left lung is smaller"),
     ],
 )
 def test_comparison(question, start):
