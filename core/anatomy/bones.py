@@ -8,6 +8,9 @@ from core.anatomy.shapes import close, components, distance_to, fill_solid, grow
 BONE_HU = 160
 _DENSE_HU = 200
 _REACH_MM = 8.0
+_VESSEL_WALL_MM = 3.0
+_GAP_MM = 3.0
+_LEAST_BONE_ML = 0.15
 _SPINE_HALF_WIDTH_MM = 36.0
 _LEAST_SPINE_ML = 15.0
 
@@ -20,7 +23,7 @@ def name_bones(
     allowed, vessels and the results are (X, Y, Z) bool; `allowed` is where bone may be, `vessels` where
     brightness may be contrast agent instead.
     """
-    dense = allowed & (frame.hu > BONE_HU) & ~grow(vessels, 1.5)
+    dense = allowed & (frame.hu > BONE_HU) & ~grow(vessels, _VESSEL_WALL_MM / frame.edge_mm)
     reach = _REACH_MM / frame.edge_mm
     names = [name for name, hint in hints.items() if hint.any()]
     if not names:
@@ -33,8 +36,9 @@ def name_bones(
 
 def _filled(dense: np.ndarray, hint: np.ndarray, allowed: np.ndarray, frame: Frame) -> np.ndarray:
     """Dense shell plus the marrow it encloses and the heart of the atlas bone."""
-    marrow = shrink(hint, 1.5) & (frame.hu > 30)
-    return parts_over(fill_solid(close(dense | marrow, 1.5)) & allowed, 20)
+    marrow = shrink(hint, _GAP_MM / frame.edge_mm) & (frame.hu > 30)
+    whole = fill_solid(close(dense | marrow, _GAP_MM / frame.edge_mm))
+    return parts_over(whole & allowed, _LEAST_BONE_ML / frame.grid.voxel_ml)
 
 
 def find_spine(frame: Frame, body: np.ndarray) -> np.ndarray:
@@ -54,8 +58,8 @@ def find_spine(frame: Frame, body: np.ndarray) -> np.ndarray:
         if near.any():
             centre = np.median(np.nonzero(near)[0])
             column[:, :, z] = near & (np.abs(x - centre) < half)
-    labels, counts = components(close(column, 2.0) & body)
+    labels, counts = components(close(column, 4.0 / frame.edge_mm) & body)
     if len(counts) < 2 or counts[1:].max() * frame.grid.voxel_ml < _LEAST_SPINE_ML:
         return np.zeros_like(dense)
     part = labels == int(np.argmax(counts[1:])) + 1
-    return fill_solid(close(part, 2.0)) & body
+    return fill_solid(close(part, 4.0 / frame.edge_mm)) & body

@@ -1,6 +1,7 @@
 """The engine that needs no download: density, shape and one atlas patient, in seconds on two cores."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,13 @@ from core.anatomy.atlas import Atlas
 from core.anatomy.body import find_body
 from core.anatomy.bones import find_spine, name_bones
 from core.anatomy.comparison import compare_by
-from core.anatomy.frame import Frame, back_to_volume, working_frame
+from core.anatomy.frame import WORK_MM, Frame, back_to_volume, crop_frame, working_frame
 from core.anatomy.lungs import Lungs, find_lungs
 from core.anatomy.masks import OrganMasks
-from core.anatomy.refinement import soft_organs, split_lobes
-from core.anatomy.registration import COARSE_MM, FINE_MM, Channels, fit_atlas, warp_labels
+from core.anatomy.pattern import Pattern, mirrored, pattern_of
+from core.anatomy.refinement import soft_organs, split_lobes, with_dense_parts
+from core.anatomy.registration import COARSE_MM, FINE_MM, fit_atlas, start_fit, warp_labels
+from core.anatomy.shapes import bounding_box
 from core.progress import Progress, silent
 from core.structures import BY_NAME, LOBES_LEFT, LOBES_RIGHT, parts_of
 from core.volume import Volume
@@ -23,6 +26,11 @@ ENGINE = "embedded"
 _LEAST_CHEST_ML = 400.0
 """Less lung than this is a scan that only touches the chest."""
 _LEAST_AGREEMENT = 0.80
+_CLEARLY_MIRRORED = 0.03
+_MIRRORED_NOTE = (
+    "The organs lie mirrored: left and right of this image may be exchanged, or the patient has situs inversus. "
+    "Lungs are named by where they lie."
+)
 _BONES = ("spine", "ribs", "sternum")
 _FROM_ATLAS = ("heart", "aorta", "esophagus", "liver", "spleen", "stomach", "spinal_cord", "ribs", "sternum")
 _ORDER = ("liver", "spleen", "stomach", "heart", "aorta", "esophagus", "ribs", "sternum", "spine", "spinal_cord")
@@ -33,6 +41,8 @@ _NOTE = (
     "are estimates; check them before measuring."
 )
 _SMALLEST_ML = 2.0
+_MARGIN = 2
+"""Voxels kept around the body."""
 
 
 class _Found(NamedTuple):
@@ -53,35 +63,33 @@ class _Result:
 
 
 class EmbeddedSegmenter:
-    """Finds chest organs without any download; says what it could not find."""
+    """Finds chest organs without any download; says what it could not find.
+
+    edge_mm: voxel edge of the grid it works on; larger is faster and coarser.
+    """
 
     name = ENGINE
 
-    def __init__(self, atlas: Atlas) -> None:
+    def __init__(self, atlas: Atlas, edge_mm: float = WORK_MM) -> None:
         self._atlas = atlas
-        self._atlas_channels: list[Channels] | None = None
+        self._edge_mm = edge_mm
 
     def segment(self, volume: Volume, progress: Progress = silent) -> OrganMasks:
         """Organ masks on `volume`'s grid; see `Segmenter`. Never raises for an odd CT: it finds less."""
         progress(0.0, "Preparing the scan")
-        frame = working_frame(volume)
+        frame = working_frame(volume, self._edge_mm)
         progress(0.05, "Finding body, airway and lungs")
-        found = self._find_air(frame)
+        frame, found = _find_air(frame)
         result = _Result()
         if found.lungs.both.sum() * frame.grid.voxel_ml >= _LEAST_CHEST_ML:
             progress(0.3, "Fitting the atlas")
-            self._fit(frame, found, result, progress)
+            found = self._fit(frame, found, result, progress)
         else:
             self._refuse_chest(frame, found, result)
         progress(0.9, "Bringing the masks to the scan's grid")
         labels = back_to_volume(paint(frame, found.body, found.airway, found.lungs, result.masks), frame, volume)
         progress(1.0, "Organ masks ready")
         return OrganMasks(labels, ENGINE, missing_of(labels, result), (*result.notes, _NOTE))
-
-    def _find_air(self, frame: Frame) -> _Found:
-        body = find_body(frame)
-        airway = find_airway(frame, body)
-        return _Found(body, airway, find_lungs(frame, body, airway.lumen))
 
     def _refuse_chest(self, frame: Frame, found: _Found, result: _Result) -> None:
         """Only what is really there: no thorax is invented for a scan without lungs."""
@@ -96,12 +104,10 @@ class EmbeddedSegmenter:
         else:
             result.notes.append("No lungs found: this does not look like a chest CT.")
 
-    def _fit(self, frame: Frame, found: _Found, result: _Result, progress: Progress) -> None:
+    def _fit(self, frame: Frame, found: _Found, result: _Result, progress: Progress) -> _Found:
         """Carry the atlas organs over and keep those that the patient's own density supports."""
-        patient = [compare_by(frame, found.body, found.lungs, edge) for edge in (COARSE_MM, FINE_MM)]
-        fit = fit_atlas(patient, self._channels())
+        warped = self._carry_over(frame, found, result, progress)
         progress(0.7, "Naming organs")
-        warped = warp_labels(self._atlas.frame_labels, self._atlas.frame.grid, fit, frame.grid)
         agreement = agreement_of(warped, found.lungs)
         if agreement < _LEAST_AGREEMENT:
             result.masks["spine"] = find_spine(frame, found.body)
@@ -110,21 +116,42 @@ class EmbeddedSegmenter:
             )
             result.missing |= dict.fromkeys(_FROM_ATLAS, reason)
             result.notes.append(f"Organs from the atlas are left out: {reason}.")
-            return
-        result.masks |= split_lobes(found.lungs, warped)
-        free = found.body & ~found.lungs.both & ~found.airway.lumen
-        result.masks |= soft_organs(frame, warped, free)
+            return found
+        lungs = with_dense_parts(frame, found.lungs, warped, found.body & ~found.airway.lumen)
+        free = found.body & ~lungs.both & ~found.airway.lumen
         vessels = np.isin(warped, [number for name in _VESSELS for number in parts_of(name)])
         hints = {name: np.isin(warped, list(parts_of(name))) for name in _BONES}
+        result.masks |= split_lobes(lungs, warped)
+        result.masks |= soft_organs(frame, warped, free)
         result.masks |= name_bones(frame, free, hints, vessels)
+        return found._replace(lungs=lungs)
 
-    def _channels(self) -> list[Channels]:
+    def _carry_over(self, frame: Frame, found: _Found, result: _Result, progress: Progress) -> np.ndarray:
+        """Labels of the atlas, or of its mirror image where that fits clearly better, on `frame`: (X, Y, Z) uint8."""
+        patient = [compare_by(frame, found.body, found.lungs, edge) for edge in (COARSE_MM, FINE_MM)]
+        pattern, other = self._pattern, mirrored(self._pattern)
+        start, other_start = (start_fit(patient[0], one.channels[0]) for one in (pattern, other))
+        if other_start.likeness > start.likeness + _CLEARLY_MIRRORED:
+            pattern, start = other, other_start
+            result.notes.append(_MIRRORED_NOTE)
+        progress(0.4, "Deforming the atlas")
+        fit = fit_atlas(patient, pattern.channels, start.affine)
+        return warp_labels(pattern.labels, pattern.grid, fit, frame.grid)
+
+    @cached_property
+    def _pattern(self) -> Pattern:
         """The atlas side of the comparison, made once."""
-        if self._atlas_channels is None:
-            atlas = self._atlas
-            lungs = Lungs(atlas.mask("lung_left"), atlas.mask("lung_right"))
-            self._atlas_channels = [compare_by(atlas.frame, atlas.body, lungs, edge) for edge in (COARSE_MM, FINE_MM)]
-        return self._atlas_channels
+        return pattern_of(self._atlas)
+
+
+def _find_air(frame: Frame) -> tuple[Frame, _Found]:
+    """Body, airway and lungs, and the part of the frame that holds the body."""
+    body = find_body(frame)
+    if body.any():
+        box = bounding_box(body, _MARGIN)
+        frame, body = crop_frame(frame, box), body[box]
+    airway = find_airway(frame, body)
+    return frame, _Found(body, airway, find_lungs(frame, body, airway.lumen))
 
 
 def agreement_of(warped: np.ndarray, lungs: Lungs) -> float:

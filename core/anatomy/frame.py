@@ -60,6 +60,19 @@ def working_frame(volume: Volume, edge_mm: float = WORK_MM) -> Frame:
     return Frame(np.rint(clipped).astype(np.int16), inside, grid)
 
 
+def crop_frame(frame: Frame, box: tuple[slice, slice, slice]) -> Frame:
+    """The part `box` of a frame; its voxels stay where they are in the patient."""
+    return Frame(frame.hu[box], frame.inside[box], part_of_grid(frame.grid, box))
+
+
+def part_of_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    """The grid of the voxels `box` (with start and stop, no steps) of `grid`."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_mm([part.start for part in box])
+    a, b, c = (part.stop - part.start for part in box)
+    return Grid((a, b, c), affine)
+
+
 def back_to_volume(labels: np.ndarray, frame: Frame, volume: Volume) -> np.ndarray:
     """Labels (X, Y, Z) uint8 of the working frame at the voxels of `volume`; 0 where the frame has none."""
     return resample(labels, frame.grid, volume.grid, "nearest")

@@ -4,6 +4,7 @@ The deformation follows Thirion, "Image matching as a diffusion process: an anal
 with the symmetric force of Vercauteren et al., "Diffeomorphic demons" (2009), summed over several channels.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +39,34 @@ class Fit(NamedTuple):
     """Grid of the displacement, in the patient."""
 
 
-def fit_atlas(patient: list[Channels], atlas: list[Channels], rounds: tuple[int, int] = (60, 20)) -> Fit:
-    """Fit `atlas` to `patient`, each given as [coarse, fine]; `rounds` of deformation at the two."""
-    affine = refine_affine(patient[0], atlas[0], place_atlas(patient[0], atlas[0]))
+class Start(NamedTuple):
+    """Where and how large the atlas lies in the patient, before any deformation."""
+
+    affine: np.ndarray
+    """(4, 4) float64, patient mm -> atlas mm."""
+    likeness: float
+    """Mean correlation of the channels in [-1, 1] over what both show."""
+
+
+def start_fit(patient: Channels, atlas: Channels) -> Start:
+    """The affine map under which the two look most alike."""
+    affine = refine_affine(patient, atlas, place_atlas(patient, atlas))
+    moved = warp_channels(atlas, patient.grid, affine)
+    shared = (patient.weight > 0.5) & (moved.weight > 0.5)
+    if shared.sum() < 2:
+        return Start(affine, 0.0)
+    pairs = [(fixed[shared], value[shared]) for fixed, value in zip(patient.values, moved.values, strict=True)]
+    alike = [float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 < other.std() else 0.0 for one, other in pairs]
+    return Start(affine, sum(alike) / len(alike))
+
+
+def fit_atlas(
+    patient: Sequence[Channels], atlas: Sequence[Channels], affine: np.ndarray, rounds: tuple[int, int] = (60, 25)
+) -> Fit:
+    """Deform `atlas` from its affine start to `patient`, each given as [coarse, fine]; `rounds` at the two."""
     coarse = patient[0].grid
-    field = deform(
-        patient[0], warp_channels(atlas[0], coarse, affine), np.zeros((3, *coarse.shape), np.float32), rounds[0]
-    )
+    still = np.zeros((3, *coarse.shape), np.float32)
+    field = deform(patient[0], warp_channels(atlas[0], coarse, affine), still, rounds[0])
     fine = patient[1].grid
     start = scale_displacement(field, coarse, fine)
     field = deform(patient[1], warp_channels(atlas[1], fine, affine), start, rounds[1])
@@ -151,9 +173,9 @@ def deform(patient: Channels, atlas: Channels, start: np.ndarray, rounds: int) -
     field = start
     index = np.indices(patient.weight.shape, dtype=np.float32)
     fixed_slopes = [np.array(np.gradient(channel)) for channel in patient.values]
+    weight = patient.weight * _sample(atlas.weight, index + field)
     for _ in range(rounds):
         at = index + field
-        weight = patient.weight * _sample(atlas.weight, at)
         force = np.zeros_like(field)
         scale = np.full(weight.shape, 1e-6, np.float32)
         for fixed, slope, channel in zip(patient.values, fixed_slopes, atlas.values, strict=True):
