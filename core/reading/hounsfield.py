@@ -8,7 +8,7 @@ from core.errors import StudyError
 
 PADDING_HU = -1024
 """Everything below is padding outside the scanner's circle and is raised to this."""
-SAMPLED_SLICES = 32
+SAMPLED_SLICES = 16
 OFFSET = 32768
 Kind = Literal["plausible", "unscaled", "double_scaled", "eight_bit", "not_hu"]
 
