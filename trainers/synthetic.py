@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
@@ -50,7 +50,9 @@ class SyntheticConfig:
     cache_dir: Path | None = None
     """Folder that keeps studies between epochs and runs; None draws each anew (about 0.15 s)."""
     study: StudyConfig = field(default_factory=StudyConfig)
-    """What a study holds; its view must have the shape the model reads."""
+    """What a study holds; its view is at least as large as `crop`."""
+    crop: tuple[int, int, int] = (80, 64, 80)
+    """Voxels the model reads, cut from the view at a random place in every epoch."""
     patch: tuple[int, int, int] = (8, 8, 8)
     """Voxels of one patch of the model, for the regions of sentences."""
     window_hu: tuple[float, float] = (-1000.0, 500.0)
@@ -61,8 +63,9 @@ class SyntheticConfig:
     """Share of report tokens to be guessed."""
 
     def __post_init__(self) -> None:
-        if any(size % step for size, step in zip(self.study.view.shape, self.patch, strict=True)):
-            raise ConfigError(f"The view {self.study.view.shape} is not a whole number of patches {self.patch}.")
+        view = self.study.view.shape
+        if any(c % p or c > v for v, c, p in zip(view, self.crop, self.patch, strict=True)):
+            raise ConfigError(f"crop {self.crop} must be whole patches {self.patch} and fit into the view {view}.")
         if self.window_hu[0] >= self.window_hu[1] or self.count < 1:
             raise ConfigError("window_hu must rise from black to white, and count be at least 1.")
 
@@ -75,8 +78,8 @@ class StoredStudy:
     """(X, Y, Z) uint8, the HU window spread over 0..255."""
     organs: np.ndarray
     """(X, Y, Z) uint8 anatomy classes."""
-    target: np.ndarray
-    """(S, L) float16, share of each patch inside the region of each sentence."""
+    regions: np.ndarray
+    """(S, X*Y*Z / 8) uint8, the voxels where each sentence is true, packed eight to a byte."""
     sentences: tuple[str, ...]
     impression: str
     facts: tuple[dict[str, object], ...]
@@ -139,11 +142,10 @@ def store(study: SyntheticStudy, config: SyntheticConfig) -> StoredStudy:
     low, high = config.window_hu
     gray = np.clip((study.scene.hu - low) / (high - low), 0.0, 1.0) * 255
     statements = study.report.statements
-    regions = [patch_shares(study.region(statement), config.patch) for statement in statements]
     return StoredStudy(
         np.rint(gray).astype(np.uint8),
         class_map(study.scene.labels),
-        np.stack(regions).astype(np.float16),
+        np.stack([np.packbits(study.region(statement)) for statement in statements]),
         tuple(statement.text for statement in statements),
         study.report.impression,
         tuple({"kind": s.kind, "existence": s.existence, "laterality": s.laterality} for s in statements),
@@ -158,25 +160,40 @@ def class_map(labels: np.ndarray) -> np.ndarray:
     return table[labels]
 
 
-def patch_shares(region: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
-    """Share of each patch inside a region (X, Y, Z) bool: (L,) float32, patches counted x-major."""
+def patch_shares(regions: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
+    """Share of each patch inside regions (S, X, Y, Z) bool: (S, L) float32, patches counted x-major."""
     px, py, pz = patch
-    return reduce(region.astype(np.float32), "(x px) (y py) (z pz) -> (x y z)", "mean", px=px, py=py, pz=pz)
+    counts = regions.astype(np.uint8)
+    for size, pattern in (
+        (pz, "s x y (n p) -> s x y n"),
+        (py, "s x (n p) z -> s x n z"),
+        (px, "s (n p) y z -> s n y z"),
+    ):
+        counts = reduce(counts.astype(np.uint16), pattern, "sum", p=size)
+    return rearrange(counts, "s x y z -> s (x y z)").astype(np.float32) / (px * py * pz)
+
+
+def draw_crop(shape: tuple[int, ...], crop: tuple[int, int, int], generator: torch.Generator) -> tuple[slice, ...]:
+    """A random box of `crop` voxels inside `shape`."""
+    room = [whole - part for whole, part in zip(shape, crop, strict=True)]
+    starts = [int(torch.randint(most + 1, (), generator=generator)) for most in room]
+    return tuple(slice(start, start + part) for start, part in zip(starts, crop, strict=True))
 
 
 def to_sample(
     stored: StoredStudy, study_id: str, tokenizer: ReportTokenizer, config: SyntheticConfig, generator: torch.Generator
 ) -> Sample:
-    """The batch fields of one study, see `trainers.batch`."""
+    """The batch fields of one study, see `trainers.batch`; crop and masked words come from `generator`."""
     findings = tokenizer.encode_sentences(stored.sentences, config.max_tokens)
     report = tokenizer.encode_sentences([*stored.sentences, stored.impression], config.max_tokens)
     draws = torch.rand(report.ids.shape, generator=generator)
     masked, labels = mask_tokens(report.ids, draws, config.text_mask_ratio)
-    image = torch.from_numpy(stored.image).float() / 127.5 - 1.0
+    box = draw_crop(stored.image.shape, config.crop, generator)
+    regions = np.unpackbits(stored.regions, axis=1).reshape(-1, *stored.image.shape)[:, *box]
     return {
         "study_id": study_id,
-        "image": image[None],
-        "organ_mask": torch.from_numpy(stored.organs),
+        "image": torch.from_numpy(stored.image[None, *box]).float() / 127.5 - 1.0,
+        "organ_mask": torch.from_numpy(np.ascontiguousarray(stored.organs[box])),
         "findings_ids": findings.ids,
         "findings_attn": findings.attn,
         "findings_sent": findings.sentence_map,
@@ -185,14 +202,14 @@ def to_sample(
         "report_sent": report.sentence_map,
         "mlm_in": masked,
         "mlm_labels": labels,
-        "sentence_target": torch.from_numpy(stored.target).float(),
+        "sentence_target": torch.from_numpy(patch_shares(regions, config.patch)),
         "sentence_target_valid": torch.ones(len(stored.sentences), dtype=torch.bool),
     }
 
 
 def write_stored(stored: StoredStudy, path: Path) -> None:
     """Cache one study as safetensors."""
-    arrays = {"image": stored.image, "organs": stored.organs, "target": stored.target}
+    arrays = {"image": stored.image, "organs": stored.organs, "regions": stored.regions}
     words = {"sentences": stored.sentences, "impression": stored.impression, "facts": stored.facts}
     write_atomically(path, to_bytes(arrays, {"study": json.dumps(words)}))
 
@@ -201,5 +218,5 @@ def read_stored(path: Path) -> StoredStudy:
     """Inverse of `write_stored`."""
     with safe_open(str(path), framework="np") as file:
         words = json.loads(file.metadata()["study"])
-        image, organs, target = (file.get_tensor(name) for name in ("image", "organs", "target"))
-    return StoredStudy(image, organs, target, tuple(words["sentences"]), words["impression"], tuple(words["facts"]))
+        image, organs, regions = (file.get_tensor(name) for name in ("image", "organs", "regions"))
+    return StoredStudy(image, organs, regions, tuple(words["sentences"]), words["impression"], tuple(words["facts"]))

@@ -59,7 +59,7 @@ class ViewConfig:
 
     shape: tuple[int, int, int] = (88, 72, 88)
     """Voxels along Right, Anterior, Superior."""
-    spacing_mm: float = 3.5
+    spacing_mm: float = 3.75
     """Voxel edge."""
     shift_mm: float = 18.0
     """Largest shift of the field of view along each axis."""
