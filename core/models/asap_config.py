@@ -144,3 +144,23 @@ def tiny(vocab_size: int) -> ASAPConfig:
         text_frozen=False,
         log2_size_min=1,
     )
+
+
+def small(vocab_size: int, image_size: tuple[int, int, int] = (80, 64, 80)) -> ASAPConfig:
+    """A model for CPUs, trained from scratch with known regions: patches of 8x8x8 voxels, width 192, depth 6.
+
+    Sentences choose among all patches of an unmasked pass, and the masked pass hides half of them.
+    """
+    text = BertConfig(vocab_size, width=192, depth=3, heads=4, mlp_width=384, positions=256, dropout=0.1)
+    return ASAPConfig(
+        vision=VisionConfig(image_size, (8, 8, 8), width=192, depth=6, heads=6, mlp_ratio=3),
+        decoder=DecoderConfig(width=96, depth=2, heads=4, mlp_ratio=2),
+        text=text,
+        report=replace(text, depth=1),
+        mask_ratio=0.5,
+        log2_size_min=1,
+        size_steps=4,
+        text_frozen=False,
+        weights=LossWeights(alignment=0.2, language=0.5, grounding=1.0, size_prior=0.01),
+        fixes=Fixes(unmasked_alignment=True),
+    )

@@ -1,12 +1,12 @@
 """From report text to token ids, sentence numbers and masked copies (ASAP spec 1.3)."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from tokenizers import trainers as tokenizer_trainers
 from torch import Tensor
 
 from core.errors import CheckpointError, ReportError
@@ -133,7 +133,11 @@ def mask_tokens(ids: Tensor, draws: Tensor, ratio: float) -> tuple[Tensor, Tenso
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int) -> ReportTokenizer:
-    """A vocabulary of our own from texts, with the published normaliser and splitting rules."""
+    """A vocabulary of our own, with the published normaliser and splitting rules; the same texts give the same one.
+
+    It holds every character of the texts alone and inside a word, then the most frequent words, endings and
+    beginnings. (The library's own trainer breaks ties at random, which would make runs differ.)
+    """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Lowercase(), normalizers.NFKD(), normalizers.StripAccents()]
@@ -141,14 +145,28 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int) -> ReportTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=False)]
     )
-    trainer = tokenizer_trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=list("0123456789.,"),
-        show_progress=False,
+    words: Counter[str] = Counter()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    vocabulary = [*SPECIAL_TOKENS, *_pieces(words)][:vocab_size]
+    tokenizer.model = models.WordPiece(
+        vocab={piece: index for index, piece in enumerate(vocabulary)}, unk_token="[UNK]"
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return ReportTokenizer(tokenizer)
+
+
+def _pieces(words: Counter[str]) -> list[str]:
+    """Characters, then words and parts of words by falling frequency, then alphabetically."""
+    letters = sorted({letter for word in words for letter in word} | set("0123456789.,"))
+    counts = Counter(words)
+    for word, count in words.items():
+        for cut in range(2, len(word) - 1):
+            counts[word[:cut]] += count // 4  # a part is worth less than a whole word
+            counts["##" + word[cut:]] += count // 4
+    ranked = sorted((piece for piece, count in counts.items() if count > 0), key=lambda p: (-counts[p], p))
+    return list(dict.fromkeys([*letters, *("##" + letter for letter in letters), *ranked]))
 
 
 def _spaced(text: str) -> str:

@@ -1,0 +1,112 @@
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from core.errors import ConfigError, StudyError
+from core.models.tokens import train_wordpiece
+from core.structures import BY_NAME
+from trainers.batch import check_batch, collate
+from trainers.folder import FolderConfig, FolderStudies, draw_crop, swap_class_sides
+from trainers.synthetic import CLASS_STRUCTURES
+
+CROP = (16, 16, 8)
+FINDINGS = "A nodule lies in the left upper lobe. Heart is normal."
+AFFINE = np.diag([-3.0, -3.0, 6.0, 1.0])  # LPS on disk
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two studies: a bright block in the patient's left, labelled left upper lobe; one is thinner than the crop."""
+    for kind in ("volumes", "masks"):
+        (tmp_path / kind).mkdir()
+    for name, shape in (("a", (12, 12, 9)), ("b", (11, 12, 2))):
+        hu = np.full(shape, -1000, np.int16)
+        organs = np.zeros(shape, np.uint8)
+        hu[-5:], organs[-5:] = 500, BY_NAME["lung_upper_lobe_left"].number  # high x on an LPS file = left
+        nib.save(nib.Nifti1Image(hu, AFFINE), tmp_path / "volumes" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(organs, AFFINE), tmp_path / "masks" / f"{name}.nii.gz")
+    (tmp_path / "reports.csv").write_text(f"study_id,findings,impression\na,{FINDINGS},Nodule\nb,{FINDINGS},\n")
+    return tmp_path
+
+
+def a_set(folder, **changes) -> FolderStudies:
+    config = FolderConfig(spacing_mm=(3.0, 3.0, 6.0), **{"offset_chance": 0.0, **changes})
+    return FolderStudies(folder, config, CROP, train_wordpiece([FINDINGS, "right"], 200), folder / "prepared")
+
+
+@pytest.mark.parametrize("as_released", [False, True])
+def test_studies_make_a_batch_whatever_their_thickness(folder, as_released):
+    studies = a_set(folder, as_released=as_released, max_tokens=64, mirror_chance=0.0)
+    batch = collate([studies[0], studies[1]])
+    check_batch(batch)
+    assert batch["image"].shape == (2, 1, *CROP)
+    assert batch["image"].amin() == -1
+    assert batch["image"].amax() == 0.5
+    assert set(batch["organ_mask"].unique().tolist()) == {0, 1}
+
+
+def test_bright_block_and_label_stay_together_and_left(folder):
+    sample = a_set(folder, mirror_chance=0.0, smallest_crop=1.0)[0]
+    bright = sample["image"][0] > 0
+    assert torch.equal(bright, sample["organ_mask"] == 1)
+    middle = bright[4:12].any(dim=2).any(dim=1)  # away from mirrored padding
+    assert middle.float().argmax() == 0  # axes grow to the right: left comes first
+
+
+def test_a_mirrored_study_says_and_shows_the_other_side(folder):
+    """The published loader flips the image and leaves "left" in the report (spec 7.1, point 8)."""
+    studies = a_set(folder, mirror_chance=1.0, smallest_crop=1.0)
+    sample = studies[0]
+    words = studies.tokenizer.tokens(sample["findings_ids"].tolist())
+    assert "".join(words).replace("##", "").find("right") >= 0
+    assert sample["organ_mask"].unique().tolist() == [0, CLASS_STRUCTURES.index("lung_upper_lobe_right") + 1]
+    middle = (sample["image"][0] > 0)[4:12].any(dim=2).any(dim=1)
+    assert middle[-1]
+    assert not middle[0]
+
+
+def test_class_sides_swap_and_the_middle_lobe_becomes_left_upper():
+    names = ["lung_lower_lobe_left", "lung_middle_lobe_right", "heart"]
+    classes = np.array([0] + [CLASS_STRUCTURES.index(name) + 1 for name in names], np.uint8)
+    swapped = ["", *CLASS_STRUCTURES]
+    assert [swapped[n] for n in swap_class_sides(classes)] == [
+        "",
+        "lung_lower_lobe_right",
+        "lung_upper_lobe_left",
+        "heart",
+    ]
+
+
+def test_epochs_differ_and_repeat_exactly(folder):
+    studies = a_set(folder)
+    first = studies[0]
+    studies.set_epoch(1)
+    other = studies[0]
+    studies.set_epoch(0)
+    again = a_set(folder)[0]
+    assert torch.equal(first["mlm_in"], again["mlm_in"])
+    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["mlm_in"], other["mlm_in"])
+
+
+def test_random_crop_stays_inside():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        shape = tuple(rng.integers(3, 30, 3))
+        start, size = draw_crop(shape, (10, 10, 10), 0.8, rng)
+        assert all(s >= 0 and s + length <= n for s, length, n in zip(start, size, shape, strict=True))
+        assert all(length >= min(10, int(n * 0.8)) for length, n in zip(size, shape, strict=True))
+
+
+def test_missing_mask_names_the_command_that_makes_it(folder):
+    (folder / "masks" / "b.nii.gz").unlink()
+    with pytest.raises(ConfigError, match=r"first: b.nii.gz.*asap_viewer segment"):
+        a_set(folder)
+
+
+def test_nan_voxels_are_refused(folder):
+    hu = np.full((12, 12, 9), np.nan, np.float32)
+    nib.save(nib.Nifti1Image(hu, AFFINE), folder / "volumes" / "a.nii.gz")
+    with pytest.raises(StudyError, match="no numbers"):
+        a_set(folder)[0]
