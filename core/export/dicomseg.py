@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import highdicom as hd
     import pydicom
 
+SHARED_IDENTIFIERS = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 MANUFACTURER = "ASAP Viewer"
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -62,11 +63,11 @@ def _segmentation(
     # The source's own axes, slices first: so each frame lies on one source image and refers to it.
     marked = rearrange(volume.to_source(consecutive[labels]), "i j k -> k j i")
     affine = (RAS_TO_LPS @ volume.source.affine)[:, [2, 1, 0, 3]]
-    reference = headers[0].get("FrameOfReferenceUID") or hd.UID()
+    headers = _completed(headers)
     try:
         return hd.seg.Segmentation(
             source_images=headers,
-            pixel_array=hd.Volume(marked, affine, "PATIENT", reference),
+            pixel_array=hd.Volume(marked, affine, "PATIENT", headers[0].FrameOfReferenceUID),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_describe(n, BY_NUMBER[number].name, made_by) for n, number in enumerate(numbers, 1)],
             series_instance_uid=hd.UID(),
@@ -84,6 +85,32 @@ def _segmentation(
         raise StudyError(
             f"A DICOM SEG cannot refer to this series ({error}). Expected complete DICOM headers: export NIfTI instead."
         ) from error
+
+
+def _completed(headers: "Sequence[pydicom.Dataset]") -> "list[pydicom.Dataset]":
+    """The same headers with every identifier that a SEG must refer to; anonymisers blank some of them.
+
+    The image's own come from the file meta, the others are made up, the same for all slices of the CT.
+    """
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import generate_uid
+
+    made = {keyword: generate_uid() for keyword in SHARED_IDENTIFIERS}
+    completed = []
+    for number, header in enumerate(headers):
+        one = Dataset()
+        one.update(header)  # copy.copy would share the elements
+        meta = getattr(header, "file_meta", None) or FileMetaDataset()
+        one.file_meta = meta
+        own = {
+            "SOPClassUID": meta.get("MediaStorageSOPClassUID"),
+            "SOPInstanceUID": meta.get("MediaStorageSOPInstanceUID", f"{made['SeriesInstanceUID'][:55]}.{number + 1}"),
+        }
+        for keyword, value in {**own, **made}.items():
+            if value and not one.get(keyword):
+                setattr(one, keyword, value)
+        completed.append(one)
+    return completed
 
 
 def _describe(number: int, name: str, made_by: tuple[str, str]) -> "hd.seg.SegmentDescription":

@@ -59,6 +59,8 @@ UNNAMED = "AnatomicalStructure"
 
 def snomed_keyword(name: str) -> str:
     """Keyword in pydicom's SNOMED table for a structure, without its side; `UNNAMED` where none fits exactly."""
+    if name == "vertebrae_S1":  # fused; the table has no name for the first sacral vertebra alone
+        return UNNAMED
     if name.startswith("vertebrae_"):
         level = name.removeprefix("vertebrae_")
         return f"{level}Vertebra"

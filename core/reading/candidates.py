@@ -75,7 +75,7 @@ def _dicom_candidates(files: list[Path], limits: ReadLimits, progress: Progress)
     judged = [dicom_series.judge_group(group, limits) for group in dicom_headers.group_slices(headers.slices)]
     usable = [one for one in judged if one.stack is not None]
     best = max(usable, key=dicom_series.rank_of, default=None)
-    uids = [one.slices[0].text("SeriesInstanceUID") for one in judged]
+    uids = [one.slices[0].text("SeriesInstanceUID") or "unnamed series" for one in judged]
     found = []
     for number, one in enumerate(judged):
         first, stack = one.slices[0], one.stack
