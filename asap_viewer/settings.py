@@ -36,7 +36,7 @@ class Settings:
     limits: ReadLimits = ReadLimits()
     """ASAP_MAX_UPLOAD_GIB, ASAP_MAX_UNPACKED_GIB, ASAP_MAX_FILES: what may be handed in."""
     host: str = "127.0.0.1"
-    """GRADIO_SERVER_NAME: address the page listens on."""
+    """GRADIO_SERVER_NAME: address the page listens on; every address on Hugging Face Spaces (SPACE_ID is set)."""
     port: int = 7860
     """PORT, or GRADIO_SERVER_PORT: where the page listens."""
 
@@ -86,7 +86,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         totalseg_home=_folder(env, "TOTALSEG_HOME_DIR"),
         totalseg_weights=_folder(env, "TOTALSEG_WEIGHTS_PATH"),
         limits=_read_limits(env, default.limits),
-        host=env.get("GRADIO_SERVER_NAME", "").strip() or default.host,
+        host=env.get("GRADIO_SERVER_NAME", "").strip() or ("0.0.0.0" if env.get("SPACE_ID") else default.host),
         port=_read_port(env, default.port),
     )
 

@@ -38,6 +38,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--volumes", metavar="DIR", type=Path, help="folder that the column volume is relative to")
     parser.add_argument("--out", metavar="INDEX", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--map", choices=("pca", "umap"), default="pca", help="flat map of the collection (default pca)"
+    )
     add_engine(parser)
 
 
@@ -81,7 +84,7 @@ def build(arguments: argparse.Namespace, settings: Settings, progress: Progress)
     make_folder(arguments.out.absolute().parent)
     engine = open_engine(arguments.engine, arguments.device, settings)
     studies, unread = _embed_volumes(arguments, table.rows, engine, settings, part_of(progress, 0.0, 0.5))
-    built = build_index(table.rows, engine, studies, progress=part_of(progress, 0.5, 1.0))
+    built = build_index(table.rows, engine, studies, arguments.map, part_of(progress, 0.5, 1.0))
     save_index(built.index, arguments.out)
     return _describe_build(built.index, arguments.out, [*table.skipped, *unread, *built.skipped])
 

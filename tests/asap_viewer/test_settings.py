@@ -37,6 +37,10 @@ def test_every_variable_arrives():
     assert (settings.host, settings.port) == ("0.0.0.0", 8001)
 
 
+def test_a_space_is_reachable_from_outside():
+    assert read_settings({"SPACE_ID": "someone/viewer"}).host == "0.0.0.0"
+
+
 def test_port_wins_over_gradios_own_variable():
     assert read_settings({"PORT": "9000", "GRADIO_SERVER_PORT": "8001"}).port == 9000
 
