@@ -14,6 +14,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
         "port chamber|reservoir",
         "endotracheal|tracheostomy|nasogastric|orogastric|feeding tube|cannula|probe",
         "chest|thoracic|drainage|intubation tube|cannula",
+        "et|ng|og|ett|ngt tube",
         "tracheostomy",
         "intubated",
         "sternotomy|sternal|cerclage wire|suture|clip",
@@ -77,7 +78,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
         "pericardial tamponade",
     ),
     "Coronary artery wall calcification": (
-        "coronary ~ calcification|plaque|calcified|atherosclerosis|calcific|atheroma",
+        "coronary ~ calcium|calcification|plaque|calcified|atherosclerosis|calcific|atheroma",
         "calcification|plaque|calcified ~ coronary",
         "cac",
     ),
@@ -98,6 +99,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
         "lymph node enlargement",
         "lymph node",
         "lymphatic node",
+        "hilar|mediastinal|axillary|paratracheal|subcarinal|enlarged|calcified|mm|cm|prominent node|nodes",
         "nodal enlargement|disease|involvement|mass",
         "adenomegaly",
     ),
@@ -239,7 +241,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
     "adenoma": ("adenoma",),
     "fracture": ("fracture|fractured|fractures", "fracture line"),
     "vertebral height loss": (
-        "compression fracture",
+        "compression fracture|deformity",
         "height loss",
         "loss ~ height",
         "vertebra ~ collapse|compression",

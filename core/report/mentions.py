@@ -1,22 +1,19 @@
 """What one sentence states: findings with existence, organs, side and sizes."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from core.report.lexicon import BY_ORGAN, FINDING_TERMS, ORGAN_FAMILIES, USUAL_ORGANS
 from core.report.negation import Statement, split_clauses
-from core.report.organs import SIDES, OrganMention, find_organs, names_with_side, side_words, single_side
-from core.report.parsed import Existence, Laterality, Mention
+from core.report.organs import OrganMention, find_organs, names_with_side, side_words, single_side
+from core.report.parsed import Laterality, Mention
+from core.report.placement import OWN_PLACE, Found, Placement
 from core.report.sizes import find_sizes
-from core.report.words import Span, TermFinder, Token, split_tokens
+from core.report.words import BREAKS, Span, TermFinder, Token, split_tokens
 
-_FINDER = TermFinder(FINDING_TERMS)
-_ALWAYS_USUAL = frozenset(
-    ("Pleural effusion", "Pericardial effusion", "pneumothorax", "Coronary artery wall calcification", "Hiatal hernia")
-)
-"""Findings whose own place is part of their name; organs named beside them are added."""
+_FINDER = TermFinder(FINDING_TERMS, breaks=BREAKS - {"not"})  # "the heart is not enlarged" is one term
 _ATTRIBUTES = frozenset("nodule node granuloma lesion lymph cyst mass density nodular calculus stone".split())
 _SEQUELAE = frozenset("sequela sequelae sequel pleuroparenchymal".split())
-_LINKS = frozenset(", ; : ( of in at with and or is are was were on from by".split())
 
 
 class SentenceReading(NamedTuple):
@@ -27,14 +24,7 @@ class SentenceReading(NamedTuple):
     laterality: Laterality
 
 
-class _Found(NamedTuple):
-    """A finding term with its clause."""
-
-    span: Span
-    clause: tuple[int, int]
-    existence: Existence
-
-
+@lru_cache(maxsize=4096)  # reports repeat their sentences
 def read_sentence(text: str) -> SentenceReading:
     """Findings, organs and side of one sentence."""
     tokens = split_tokens(text)
@@ -42,13 +32,10 @@ def read_sentence(text: str) -> SentenceReading:
     organs = find_organs(text, tokens)
     found = _findings(words)
     sizes = _sizes_per_finding(text, tokens, found)
-    mentions = [
-        mention
-        for position, item in enumerate(found)
-        for mention in _to_mentions(words, organs, found, position, sizes[position])
-    ]
+    placement = Placement(words, organs, found)
+    mentions = [m for position in range(len(found)) for m in _to_mentions(placement, position, sizes[position])]
     names = tuple(dict.fromkeys(name for organ in organs for name in organ.names))
-    sides = {organ.side for organ in organs} | side_words(_free_words(words, organs), 0, len(words))
+    sides = {organ.side for organ in organs} | side_words(placement.free_words, 0, len(words))
     return SentenceReading(_merged(mentions), names, single_side(sides))
 
 
@@ -59,7 +46,7 @@ def _is_property(words: list[str], span: Span) -> bool:
     return span.key == "*density" and not _SEQUELAE.isdisjoint(words[max(0, span.start - 6) : span.end + 5])
 
 
-def _findings(words: list[str]) -> list[_Found]:
+def _findings(words: list[str]) -> list[Found]:
     found = []
     statements = [Statement(words, clause) for clause in split_clauses(words)]
     for span in _FINDER.find(words):
@@ -68,78 +55,19 @@ def _findings(words: list[str]) -> list[_Found]:
         statement = next(s for s in statements if s.start <= span.start < s.end)
         for key in span.key.split(" + "):
             one = Span(key, span.start, span.end)
-            found.append(_Found(one, (statement.start, statement.end), statement.existence_of(one)))
+            found.append(Found(one, (statement.start, statement.end), statement.existence_of(one)))
     return found
 
 
-def _to_mentions(
-    words: list[str], organs: list[OrganMention], found: list[_Found], position: int, sizes_mm: tuple[float, ...]
-) -> list[Mention]:
-    item = found[position]
-    placed = [] if _has_own_side(words, organs, item) else _organs_of(words, organs, found, position)
-    inside = _organs_inside(organs, item.span)
-    side = single_side({organ.side for organ in [*placed, *inside]}) or _side_beside(_free_words(words, organs), item)
+def _to_mentions(placement: Placement, position: int, sizes_mm: tuple[float, ...]) -> list[Mention]:
+    item = placement.found[position]
+    placed, inside = placement.organs_of(position), placement.inside(item)
+    side = placement.side_of(position, placed)
     finding = _resolved(item.span.key, [*placed, *inside])
     return [
         Mention(name, item.existence, _organ_names(name, placed, inside, side), side, sizes_mm)
         for name in _with_vessels(finding, [*placed, *inside])
     ]
-
-
-def _organs_of(words: list[str], organs: list[OrganMention], found: list[_Found], position: int) -> list[OrganMention]:
-    """Organs said of a finding: those that follow it or stand right before it, else its list's, else those ahead."""
-    own = _own_organs(words, organs, found, position)
-    later = position
-    while not own and later + 1 < len(found) and found[later + 1].clause == found[position].clause:
-        later += 1
-        own = _own_organs(words, organs, found, later) or _organs_inside(organs, found[later].span)
-    if own:
-        return own
-    clause, first = found[position].clause, found[position].span.start
-    ahead = [organ for organ in organs if clause[0] <= organ.start and organ.end <= first]
-    return ahead or [organ for organ in organs if organ.end <= clause[0]]
-
-
-def _has_own_side(words: list[str], organs: list[OrganMention], item: _Found) -> bool:
-    """ "an effusion on the right": a side of its own and no organ after it."""
-    after = range(item.span.end, min(item.span.end + 4, item.clause[1]))
-    sided = any(words[i] in SIDES and words[i - 1] in ("the", "on") for i in after)
-    return sided and not any(item.span.end <= organ.start < item.span.end + 6 for organ in organs)
-
-
-def _own_organs(words: list[str], organs: list[OrganMention], found: list[_Found], position: int) -> list[OrganMention]:
-    span, clause = found[position].span, found[position].clause
-    nexts = [item.span for item in found if item.span.start >= span.end and item.clause == clause]
-    end = nexts[0].start if nexts else clause[1]
-    after = [
-        organ
-        for organ in organs
-        if span.end <= organ.start < end and not (nexts and _is_premodifier(words, organ, nexts[0]))
-    ]
-    before = [organ for organ in organs if organ.start >= clause[0] and _is_premodifier(words, organ, span)]
-    return [*before, *after]
-
-
-def _organs_inside(organs: list[OrganMention], span: Span) -> list[OrganMention]:
-    return [organ for organ in organs if organ.start < span.end and organ.end > span.start]
-
-
-def _is_premodifier(words: list[str], organ: OrganMention, span: Span) -> bool:
-    """ "right lower lobe nodule": the organ stands right before the finding."""
-    return 0 <= span.start - organ.end <= 3 and _LINKS.isdisjoint(words[organ.end : span.start])
-
-
-def _free_words(words: list[str], organs: list[OrganMention]) -> list[str]:
-    """The words with those of organs blanked: the right atrium and the left lobe of the liver give no side."""
-    taken = {i for organ in organs for i in range(organ.start, organ.end)}
-    return ["" if i in taken else word for i, word in enumerate(words)]
-
-
-def _side_beside(words: list[str], item: _Found) -> Laterality:
-    """The side said of a finding without a sided organ: right before it, else anywhere in its clause."""
-    near = side_words(words, max(item.clause[0], item.span.start - 4), item.span.end)
-    near = near or side_words(words, item.span.end, min(item.span.end + 4, item.clause[1]))
-    return single_side(near or side_words(words, *item.clause))
 
 
 def _resolved(key: str, organs: list[OrganMention]) -> str:
@@ -171,7 +99,7 @@ def _organ_names(
 ) -> tuple[str, ...]:
     usual = tuple(name for part in USUAL_ORGANS.get(finding, ()) for name in names_with_side(part, side))
     said = [name for name in _without_covered(placed) if _is_vessel_of(finding, name)]
-    if finding in _ALWAYS_USUAL:
+    if finding in OWN_PLACE:
         said = [*usual, *said]
     return tuple(dict.fromkeys(said or usual or [name for organ in inside for name in organ.names]))
 
@@ -192,7 +120,7 @@ def _without_covered(organs: list[OrganMention]) -> list[str]:
     return [name for name in names if name not in covered]
 
 
-def _sizes_per_finding(text: str, tokens: list[Token], found: list[_Found]) -> list[tuple[float, ...]]:
+def _sizes_per_finding(text: str, tokens: list[Token], found: list[Found]) -> list[tuple[float, ...]]:
     """Each measurement goes to the nearest finding of its clause, else to the last finding before it."""
     sizes: list[tuple[float, ...]] = [()] * len(found)
     for size in find_sizes(text):
@@ -203,7 +131,7 @@ def _sizes_per_finding(text: str, tokens: list[Token], found: list[_Found]) -> l
     return sizes
 
 
-def _owner(place: int, found: list[_Found]) -> int | None:
+def _owner(place: int, found: list[Found]) -> int | None:
     mates = [i for i, item in enumerate(found) if item.clause[0] <= place < item.clause[1]]
     if not mates:
         mates = [i for i, item in enumerate(found) if item.span.end <= place][-1:]

@@ -32,13 +32,14 @@ CUES: dict[str, tuple[str, ...]] = {
         "no specific",
         "no longer than",
         "no ~ comparison",
-        "nearly|almost|partially|partly|incompletely ~ resolved|regressed|disappeared",
+        "nearly|almost|partially|partly|incompletely|largely|mostly ~ resolved|regressed|disappeared|cleared",
+        "has|have ~ nearly|almost|partially|partly|incompletely|largely|mostly ~ resolved|regressed|disappeared",
         "without ~ significance",
     ),
     "present": (
         "not absent|resolved|disappeared|regressed",
         "not ~ resolved|disappeared",
-        "has|have|had|is|are|was|were not ~ resolved|disappeared|absent|excluded",
+        "has|have|had|is|are|was|were not ~ resolved|disappeared|absent",
         "not without|free|negative|devoid",
         "no doubt",
         "without doubt",
@@ -67,6 +68,7 @@ CUES: dict[str, tuple[str, ...]] = {
     ),
     "absent before": (
         f"not ~ {_SEEN}",
+        "cannot ~ seen|observed|detected|identified|found|demonstrated|appreciated",
         f"no longer ~ {_SEEN}",
         f"no more {_SEEN}",
         "is|are|was|were absent",
@@ -102,6 +104,8 @@ CUES: dict[str, tuple[str, ...]] = {
     "uncertain before": (
         "cannot|not ~ excluded",
         "cannot|not ~ ruled out",
+        "is|are|was|were not ~ excluded",
+        "is|are|was|were not ~ ruled out",
         "is|are|was|were suspected|possible|probable|likely|questionable|considered|doubtful",
         "is|are less|more|most likely",
         "should ~ considered",
@@ -121,7 +125,15 @@ CUES: dict[str, tuple[str, ...]] = {
 
 _FINDER = TermFinder(CUES)
 _SEPARATORS = frozenset("; but however although though while whereas except".split())
-_EXCEPTIONS = ("apart from", "aside from", "other than", "except for", "except", "besides", "outside of")
+_EXCEPTIONS = {
+    "apart": "from",
+    "aside": "from",
+    "other": "than",
+    "outside": "of",
+    "except": "",
+    "besides": "",
+}
+"""Opening word of an exception -> the word that must follow ("" = none)."""
 _VERBS = frozenset(
     """is are was were has have had show showed demonstrate demonstrated reveal revealed contain appear seem persist
     can cannot could may might should will do doe did""".split()
@@ -156,7 +168,8 @@ def split_clauses(words: list[str]) -> list[tuple[int, int]]:
 
 
 def _is_exception(words: list[str], i: int) -> bool:
-    return any(words[i : i + len(phrase.split())] == phrase.split() for phrase in _EXCEPTIONS)
+    follower = _EXCEPTIONS.get(words[i]) if i < len(words) else None
+    return follower == "" or (follower is not None and words[i + 1 : i + 2] == [follower])
 
 
 def _joins_statements(words: list[str], start: int, i: int) -> bool:

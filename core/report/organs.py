@@ -29,6 +29,7 @@ SIDES: dict[str, Laterality] = {
     "either": "bilateral",
     "bibasal": "bilateral",
     "biapical": "bilateral",
+    "bibasilar": "bilateral",
 }
 _FINDER = TermFinder(ORGAN_TERMS)
 _STOPS = frozenset(", ; : ( ) . and or with in at is are was were of".split())
@@ -41,7 +42,8 @@ _ORDINALS = {
 }
 _VERTEBRA = re.compile(r"\b(?:(T|Th|D)(1[0-2]|[1-9])|(L)([1-5])|(C)([1-7]))\b", re.IGNORECASE)
 _SPINE_WORDS = frozenset(
-    "vertebra vertebral vertebrae corpus corpuscle spine disc disk endplate plate spinal level".split()
+    """vertebra vertebral vertebrae corpus corpuscle spine disc disk endplate plate spinal level compression deformity
+    fracture""".split()
 )
 _LOBES = frozenset("upper middle lower".split())
 _JOINTS = _LOBES | {"and", "or", ",", "/", "-", "&"}
@@ -183,7 +185,7 @@ def _rib(words: list[str], span: Span) -> OrganMention:
 
 
 def _rib_numbers(words: list[str], span: Span) -> list[int]:
-    around = [*words[max(0, span.start - 6) : span.start], *words[span.end : span.end + 1]]
+    around = [*words[max(0, span.start - 12) : span.start], *words[span.end : span.end + 1]]
     numbers = []
     for i, word in enumerate(around):
         is_ordinal = word.isdigit() and around[i + 1 : i + 2] and around[i + 1] in ("th", "st", "nd", "rd", ".")

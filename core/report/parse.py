@@ -1,5 +1,6 @@
 """A report's text -> sentences with findings, and the 18 CT-RATE labels."""
 
+import re
 from typing import Any
 
 from core.errors import ReportError
@@ -16,6 +17,7 @@ MAX_CHARACTERS = 200_000
 MAX_SENTENCE_CHARACTERS = 4_000
 """Findings are not looked for in a longer sentence: it is not prose."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _NOT_FINDINGS = frozenset(
     "technique indication indications history comparison procedure exam examination".split()
     + ["clinical information", "clinical history", "clinical indication", "clinical details"]
@@ -80,6 +82,5 @@ def _require_report(text: object) -> None:
         raise ReportError(
             f"The report has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read. Give one report at a time."
         )
-    odd = sum(not (char.isprintable() or char.isspace()) for char in text[:20_000])
-    if odd > 0.05 * min(len(text), 20_000):
+    if len(_CONTROL.findall(text)) > 0.05 * len(text):
         raise ReportError("The report is not readable text (control characters). Save it as plain text (UTF-8).")

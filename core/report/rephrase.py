@@ -63,11 +63,12 @@ def negate_sentence(sentence: str) -> str:
     if not any(char.isalpha() for char in core):
         raise ReportError(f"{core[:40]!r} holds no words to negate. Give a sentence of a report.")
     if _DENIAL.search(core):
-        return _capitalised(_first_change(core, _TO_POSITIVE), core)
-    normality = _first_change(core, _NORMALITY)
-    if normality != core:
-        return _capitalised(normality, core)
-    return _capitalised(_denied(core), core)
+        changed = _first_change(core, _TO_POSITIVE)
+    else:
+        changed = _first_change(core, _NORMALITY)
+        changed = changed if changed != core else _denied(core)
+    opposite = _capitalised(changed, core)
+    return opposite if opposite != core else f"It is not the case: {core}"
 
 
 def _denied(core: str) -> str:

@@ -1,6 +1,7 @@
 """Where the sentences of a report begin and end."""
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -45,6 +46,8 @@ _HEADING = re.compile(r"(?:" + "|".join(sorted(_SECTIONS, key=len, reverse=True)
 _HEADING_LINE = re.compile(
     r"(?m)^[ \t]*(?:" + "|".join(sorted(_SECTIONS, key=len, reverse=True)) + r")[ \t]*:?[ \t]*\r?$", re.IGNORECASE
 )
+_HEADING_END = re.compile(r"\b(?:" + "|".join(sorted(_SECTIONS, key=len, reverse=True)) + r")[ \t]*$", re.IGNORECASE)
+_LONGEST_HEADING = 40
 _MARKER = re.compile(r"(?:\(?\d{1,2}[.)](?=\s)|\d{1,2}\)(?=\w)|[a-hA-H]\)(?=\s))")
 _BULLETS = "-–—•·*▪●◦►■‣>"
 _LEAD = " \t\r\n\f\v\xa0\u2028\u2029\ufeff\"“”„»«'" + _BULLETS + ".,;:"
@@ -52,7 +55,7 @@ _TAIL = ' \t\r\n\f\v\xa0\u2028\u2029\ufeff"“”„»«;' + _BULLETS
 _CANDIDATE = re.compile(r"(?<=\s)[\"“](?=\s+[A-Z])|[.!?…]+|[;•●▪■]|·(?=\s*[A-Z])|\n|\u2028|\u2029")
 _LAST_WORD = re.compile(r"[\w.]{1,30}$")
 _MAX_PARENTHESIS = 200
-_LOOK_BACK = 400
+_LOOK_BACK = 200
 """Characters looked at on either side of a possible boundary, so that hostile text costs linear time."""
 
 
@@ -73,11 +76,7 @@ def split_sentences(text: str) -> list[TextSpan]:
 
 def section_of(text: str, spans: list[TextSpan]) -> list[str]:
     """The section heading in force at each sentence, lower case; "" before the first."""
-    headings = [
-        (m.start(), m.group().strip(" \t\r:").lower())
-        for m in sorted([*_HEADING.finditer(text), *_HEADING_LINE.finditer(text)], key=re.Match.start)
-        if _opens_line_or_sentence(text, m.start())
-    ]
+    headings = sorted([*_headings_with_colon(text), *_headings_on_a_line(text)])
     names, current, position = [], "", 0
     for span in spans:
         while position < len(headings) and headings[position][0] <= span.start:
@@ -85,6 +84,24 @@ def section_of(text: str, spans: list[TextSpan]) -> list[str]:
             position += 1
         names.append(current)
     return names
+
+
+def _headings_with_colon(text: str) -> Iterator[tuple[int, str]]:
+    """ "Impression: ...": offset and name. Looked for before each colon, of which a report has few."""
+    for colon in re.finditer(":", text):
+        before = max(0, colon.start() - _LONGEST_HEADING)
+        match = _HEADING_END.search(text, before, colon.start())
+        if match and _opens_line_or_sentence(text, match.start()):
+            yield match.start(), match.group().strip().lower()
+
+
+def _headings_on_a_line(text: str) -> Iterator[tuple[int, str]]:
+    """ "IMPRESSION" alone on a line: offset and name."""
+    start = 0
+    for line in text.split("\n"):
+        if len(line) <= _LONGEST_HEADING and _HEADING_LINE.fullmatch(line):
+            yield start, line.strip(" \t\r:").lower()
+        start += len(line) + 1
 
 
 def _opens_line_or_sentence(text: str, start: int) -> bool:
@@ -186,9 +203,9 @@ def _is_initial(segment: str, letter: str) -> bool:
 def _breaks_line(text: str, start: int, newline: int, after: int, shouting: bool) -> bool:
     """Whether a line end is a sentence end and not a wrapped line."""
     line_end = text.find("\n", after, after + _LOOK_BACK)
-    following = text[after : line_end if line_end >= 0 else after + _LOOK_BACK].strip(" \t\r\xa0")
+    following = text[after : line_end if line_end >= 0 else after + _LOOK_BACK].strip()
     last_newline = text.rfind("\n", max(start, newline - _LOOK_BACK), newline)
-    line = text[max(start, last_newline + 1) : newline].strip(" \t\r\xa0")
+    line = text[max(start, last_newline + 1) : newline].strip()
     if not line or not following or following[0] in _BULLETS + '"“' or _MARKER.match(following):
         return True
     if line.endswith((":", ";", ".", "?", "!")) or _HEADING.match(following) or _HEADING_LINE.match(following):

@@ -9,7 +9,7 @@ GAP_TOKENS = 3
 """How many words "~" in a term may stand for."""
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*|[^\s\w]|_")
-_BREAKS = frozenset(".,;:()?!") | {"but", "however", "and", "or", "no", "without"}
+BREAKS = frozenset(".,;()?!") | {"but", "however", "and", "or", "no", "not", "without"}
 _SPELLINGS = {
     "tumour": "tumor",
     "centre": "center",
@@ -80,7 +80,8 @@ class TermFinder:
     a mark or a conjunction ("heart ~ enlarged" finds "heart is mildly enlarged").
     """
 
-    def __init__(self, table: Mapping[str, Iterable[str]]) -> None:
+    def __init__(self, table: Mapping[str, Iterable[str]], breaks: frozenset[str] = BREAKS) -> None:
+        self._breaks = breaks
         self._by_first: dict[str, list[tuple[str, tuple[frozenset[str], ...]]]] = {}
         for key, terms in table.items():
             for term in terms:
@@ -92,7 +93,7 @@ class TermFinder:
         """The longest term that begins at token `start`."""
         best: Span | None = None
         for key, elements in self._by_first.get(words[start], ()):
-            end = _match(words, start, elements)
+            end = _match(words, start, elements, self._breaks)
             if end and (best is None or end > best.end):
                 best = Span(key, start, end)
         return best
@@ -111,22 +112,22 @@ class TermFinder:
 _GAP = frozenset("~")
 
 
-def _match(words: list[str], position: int, elements: tuple[frozenset[str], ...]) -> int:
+def _match(words: list[str], position: int, elements: tuple[frozenset[str], ...], breaks: frozenset[str]) -> int:
     """Token after the term that starts at `position`, or 0."""
     for step, element in enumerate(elements):
         if element == _GAP:
-            return _match_after_gap(words, position, elements[step + 1 :])
+            return _match_after_gap(words, position, elements[step + 1 :], breaks)
         if position >= len(words) or words[position] not in element:
             return 0
         position += 1
     return position
 
 
-def _match_after_gap(words: list[str], position: int, rest: tuple[frozenset[str], ...]) -> int:
+def _match_after_gap(words: list[str], position: int, rest: tuple[frozenset[str], ...], breaks: frozenset[str]) -> int:
     for skipped in range(position, min(position + GAP_TOKENS + 1, len(words))):
-        end = _match(words, skipped, rest)
+        end = _match(words, skipped, rest, breaks)
         if end:
             return end
-        if words[skipped] in _BREAKS:
+        if words[skipped] in breaks:
             return 0
     return 0

@@ -1,0 +1,105 @@
+"""Which organs and which side of a sentence belong to which of its findings."""
+
+from typing import NamedTuple
+
+from core.report.organs import SIDES, OrganMention, side_words, single_side
+from core.report.parsed import Existence, Laterality
+from core.report.words import Span
+
+_LINKS = frozenset(", ; : ( of in at with and or is are was were on from by".split())
+OWN_PLACE = frozenset(
+    ("Pleural effusion", "Pericardial effusion", "pneumothorax", "Coronary artery wall calcification", "Hiatal hernia")
+)
+"""Findings whose own place is part of their name; organs named beside them are added."""
+
+
+class Found(NamedTuple):
+    """A finding term with its clause."""
+
+    span: Span
+    clause: tuple[int, int]
+    existence: Existence
+
+
+class Placement:
+    """The organs of a sentence, to be shared out among its findings."""
+
+    def __init__(self, words: list[str], organs: list[OrganMention], found: list[Found]) -> None:
+        taken = {i for organ in organs for i in range(organ.start, organ.end)}
+        self.words = words
+        self.free_words = ["" if i in taken else word for i, word in enumerate(words)]
+        """The words with organs blanked: the right atrium and the left lobe of the liver give no side."""
+        self.organs = organs
+        self.found = found
+        held = {id(organ) for item in found for organ in self.inside(item)}
+        self._free = [organ for organ in organs if id(organ) not in held]
+
+    def inside(self, item: Found) -> list[OrganMention]:
+        """Organs that are part of the finding's own words ("pleural effusion")."""
+        return [organ for organ in self.organs if organ.start < item.span.end and organ.end > item.span.start]
+
+    def organs_of(self, position: int) -> list[OrganMention]:
+        """Organs said of a finding: those that follow it or stand right before it, else its list's, else those ahead.
+
+        Inherited organs must lie on the finding's own side, if it has one ("and an effusion on the right").
+        """
+        own = self._own(position)
+        if own:
+            return own
+        side = self._own_side(position)
+        return [organ for organ in self._inherited(position) if not side or organ.side in ("", side)]
+
+    def side_of(self, position: int, placed: list[OrganMention]) -> Laterality:
+        """The side of the organs, else the side beside the finding, else any in its clause."""
+        item = self.found[position]
+        organs = single_side({organ.side for organ in [*placed, *self.inside(item)]})
+        return organs or self._own_side(position) or single_side(side_words(self.free_words, *item.clause))
+
+    def _own(self, position: int) -> list[OrganMention]:
+        span, clause = self.found[position].span, self.found[position].clause
+        nexts = [item.span for item in self.found if item.span.start >= span.end and item.clause == clause]
+        end = nexts[0].start if nexts else clause[1]
+        after = [
+            organ
+            for organ in self._free
+            if span.end <= organ.start < end and not (nexts and self._is_premodifier(organ, nexts[0]))
+        ]
+        before = [organ for organ in self._free if organ.start >= clause[0] and self._is_premodifier(organ, span)]
+        return [*before, *after]
+
+    def _is_premodifier(self, organ: OrganMention, span: Span) -> bool:
+        """ "right lower lobe nodule": the organ stands right before the finding."""
+        return 0 <= span.start - organ.end <= 3 and _LINKS.isdisjoint(self.words[organ.end : span.start])
+
+    def _inherited(self, position: int) -> list[OrganMention]:
+        item = self.found[position]
+        mates = [p for p in range(position + 1, len(self.found)) if self.found[p].clause == item.clause]
+        for mate in mates:
+            shared = self._own(mate) or self._vessels(item, self.found[mate])
+            if shared:
+                return shared
+        start, end = item.clause[0], item.span.start
+        ahead = [organ for organ in self._free if start <= organ.start and organ.end <= end]
+        if ahead or item.span.key in OWN_PLACE:
+            return ahead
+        opening = max((i for i in range(start + 1) if self.words[i] == ";"), default=0)
+        return [organ for organ in self._free if opening <= organ.start and organ.end <= start]
+
+    def _vessels(self, item: Found, mate: Found) -> list[OrganMention]:
+        """ "calcified plaque in the aorta and coronary calcification": plaque takes the vessel of the next finding."""
+        return self.inside(mate) if item.span.key == "Arterial wall calcification" else []
+
+    def _own_side(self, position: int) -> Laterality:
+        """A side right before the finding, or "on the right" after it."""
+        item = self.found[position]
+        before = side_words(self.free_words, max(item.clause[0], item.span.start - 4), item.span.end)
+        if before:
+            return single_side(before)
+        nexts = [other.span.start for other in self.found if other.span.start >= item.span.end]
+        end = min([item.clause[1], *nexts])
+        words = self.free_words
+        after = {SIDES[words[i]] for i in range(item.span.end, end) if words[i] in SIDES and self._is_on(i)}
+        return single_side(after or side_words(words, item.span.end, min(item.span.end + 1, end)))
+
+    def _is_on(self, i: int) -> bool:
+        return self.words[i - 1] in ("the", "on", "to") or SIDES[self.words[i]] == "bilateral"
