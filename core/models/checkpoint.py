@@ -115,7 +115,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"No weights at {path}; expected a .pth or .safetensors file.") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"{path.name} cannot be read as plain weights ({str(error).splitlines()[0]}). "
+            f"{path.name} cannot be read as plain weights ({type(error).__name__}). "
             "Expected a PyTorch file of tensors only; nothing was executed."
         ) from error
     return plain_names(_unwrap(loaded, path.name))
