@@ -9,7 +9,7 @@ from asap_viewer.parts import Parts, Updates, ready, told
 from asap_viewer.served import Owner
 from asap_viewer.services import Services
 from asap_viewer.sessions import Case, Session
-from asap_viewer.viewer import go_to, show_case, show_heat
+from asap_viewer.viewer import go_to, keep_case, show_case, show_heat
 from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
@@ -82,7 +82,7 @@ def organ_updates(services: Services, parts: Parts, case: Case, owner: Owner) ->
     badge += [fact("note", note, "warning") for note in case.masks.notes]
     badge += [fact(spoken_name(name), f"not found: {reason}") for name, reason in case.masks.missing.items()]
     return {
-        parts.viewer: gr.update(scan=viewer_case(services, case, owner)),
+        parts.viewer: keep_case(viewer_case(services, case, owner)),
         parts.organs: gr.update(organs=rows, empty="No organ was found in this CT."),
         parts.badge: gr.update(rows=badge),
         parts.status: ready("Organs are ready"),

@@ -4,36 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from tiny_engine import TINY_VIEW as VIEW
 
 from core.anatomy.masks import OrganMasks
 from core.errors import CheckpointError, EngineError
-from core.grounding.asap_engine import EngineSpec, open_model_folder
+from core.grounding.asap_engine import open_model_folder
 from core.grounding.registry import list_engines, load_engine, runnable_engines
-from core.grounding.view import ViewConfig, box_grid, middle_of_chest, patch_grid, read_box
+from core.grounding.view import box_grid, middle_of_chest, patch_grid, read_box
 from core.models.asap import ASAP
 from core.models.asap_config import tiny
 from core.models.checkpoint import config_to_json, save_weights
-from core.models.tokens import train_wordpiece
 from core.structures import BY_NAME
 from core.volume import Volume
-
-VIEW = ViewConfig((9.0, 9.0, 18.0), (32, 32, 16), (8, 8, 4), subdivisions=2)
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory):
-    """assets/models/bundled with an untrained model: its geometry is real, its opinions are not."""
-    folder = tmp_path_factory.mktemp("assets")
-    bundled = folder / "models" / "bundled"
-    bundled.mkdir(parents=True)
-    tokenizer = train_wordpiece(["a nodule in the left lower lobe", "no pleural effusion on the right"], 200)
-    torch.manual_seed(0)
-    config = tiny(tokenizer.vocab_size)
-    save_weights(bundled / "model.safetensors", ASAP(config), {"config": config_to_json(config)})
-    (bundled / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    (bundled / "engine.json").write_text(config_to_json(EngineSpec("bundled", VIEW)), encoding="utf-8")
-    return folder
 
 
 def chest(flip: bool = False) -> tuple[Volume, OrganMasks]:
@@ -79,8 +61,8 @@ def test_interleaved_readings_see_a_bright_spot_where_their_grid_says():
     np.testing.assert_allclose(centre, volume.grid.to_mm(spot), atol=18)  # half a step of 36 mm
 
 
-def test_an_engine_from_a_folder_gives_the_same_vectors_for_every_storage_order(assets):
-    engine = load_engine("bundled", assets, assets / "none", "cpu")
+def test_an_engine_from_a_folder_gives_the_same_vectors_for_every_storage_order(tiny_assets):
+    engine = load_engine("bundled", tiny_assets, tiny_assets / "none", "cpu")
     first, second = (engine.embed_volume(*chest(flip)) for flip in (False, True))
     assert first.vectors.shape == (8, 8, 8, 48)
     np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=-1), 1, atol=1e-4)
@@ -89,31 +71,31 @@ def test_an_engine_from_a_folder_gives_the_same_vectors_for_every_storage_order(
     assert first.study_vector.shape == (48,)
 
 
-def test_sentences_become_unit_vectors_even_without_words(assets):
-    engine = open_model_folder(assets / "models" / "bundled")
+def test_sentences_become_unit_vectors_even_without_words(tiny_assets):
+    engine = open_model_folder(tiny_assets / "models" / "bundled")
     vectors = engine.embed_sentences(["a nodule", "", "no effusion"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1], atol=1e-5)
     assert np.isfinite(engine.embed_report(["a nodule", "no effusion"])).all()
 
 
-def test_what_cannot_run_says_what_is_missing(assets, tmp_path):
-    assert runnable_engines(assets, tmp_path) == ["bundled"]
-    states = {state.name: state for state in list_engines(assets, tmp_path)}
+def test_what_cannot_run_says_what_is_missing(tiny_assets, tmp_path):
+    assert runnable_engines(tiny_assets, tmp_path) == ["bundled"]
+    states = {state.name: state for state in list_engines(tiny_assets, tmp_path)}
     assert "ASAP.pth" in states["asap"].lacks
     with pytest.raises(EngineError, match="ASAP.pth"):
-        load_engine("asap", assets, tmp_path)
+        load_engine("asap", tiny_assets, tmp_path)
     with pytest.raises(EngineError, match="Expected one of"):
-        load_engine("nonsense", assets, tmp_path)
+        load_engine("nonsense", tiny_assets, tmp_path)
 
 
-def test_a_model_of_ones_own_is_found_in_the_models_folder(assets, tmp_path):
-    (tmp_path / "mine").symlink_to(assets / "models" / "bundled")
-    assert "mine" in runnable_engines(assets, tmp_path)
-    assert load_engine("mine", assets, tmp_path, "cpu").embed_sentences(["a nodule"]).shape == (1, 48)
+def test_a_model_of_ones_own_is_found_in_the_models_folder(tiny_assets, tmp_path):
+    (tmp_path / "mine").symlink_to(tiny_assets / "models" / "bundled")
+    assert "mine" in runnable_engines(tiny_assets, tmp_path)
+    assert load_engine("mine", tiny_assets, tmp_path, "cpu").embed_sentences(["a nodule"]).shape == (1, 48)
 
 
-def test_weights_that_do_not_fit_are_refused(assets, tmp_path):
-    source = assets / "models" / "bundled"
+def test_weights_that_do_not_fit_are_refused(tiny_assets, tmp_path):
+    source = tiny_assets / "models" / "bundled"
     for name in ("tokenizer.json", "engine.json"):
         (tmp_path / name).write_bytes((source / name).read_bytes())
     config = tiny(100)

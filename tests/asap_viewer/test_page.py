@@ -1,0 +1,180 @@
+"""The page is built and its handlers are called as gradio calls them, without a browser."""
+
+import itertools
+
+import gradio as gr
+import pytest
+
+from asap_viewer.page import build_page, lay_out_tabs, parts_of_page
+from asap_viewer.panels import StatusLine
+from asap_viewer.served import VolumeServer
+from asap_viewer.services import PHANTOM_ID, Services
+from asap_viewer.settings import Settings
+from asap_viewer.tab_ask import AskHandlers
+from asap_viewer.tab_export import HEAT, MASKS, SEG, ExportHandlers
+from asap_viewer.tab_open import OpenHandlers
+from asap_viewer.tab_organs import OrganHandlers
+from asap_viewer.tab_report import ReportHandlers
+from asap_viewer.tab_similar import BY_TEXT, SimilarHandlers
+from asap_viewer.viewer import CTViewer
+
+ENGINE = "bundled"
+
+
+@pytest.fixture
+def services(tiny_assets, tmp_path):
+    return Services(Settings(assets=tiny_assets, models=tmp_path / "models", data=tmp_path / "data"), VolumeServer())
+
+
+@pytest.fixture
+def page(services):
+    """The components of a page, without the page's server."""
+    with gr.Blocks():
+        tabs = lay_out_tabs(services)
+        parts = parts_of_page(gr.State(""), CTViewer(), StatusLine(), tabs)
+    return tabs, parts
+
+
+def someone(name: str = "page-1") -> gr.Request:
+    return gr.Request(session_hash=name, cookies={})
+
+
+def event(**data) -> gr.EventData:
+    return gr.EventData(None, data)
+
+
+def merge(updates) -> dict:
+    """The last value of every property of every component, as the browser ends up with."""
+    seen: dict = {}
+    for update in updates:
+        for component, value in update.items():
+            kept = seen.setdefault(component, {})
+            kept |= value if isinstance(value, dict) else {"value": value}
+    return seen
+
+
+def opened(services, page, sample=PHANTOM_ID, name="page-1"):
+    """A session with an open sample; returns its token and what the page shows."""
+    tabs, parts = page
+    do = OpenHandlers(services, parts, tabs.opening)
+    session = services.sessions.begin(name)
+    return session.token, merge(do.sample(session.token, sample, ENGINE, "auto", someone(name)))
+
+
+def test_the_whole_page_is_built(services):
+    page = build_page(services)
+    assert len(page.fns) > 15
+
+
+def test_opening_a_sample_shows_slices_organs_and_sentences(services, page):
+    _, parts = page
+    _, seen = opened(services, page)
+    assert seen[parts.viewer]["scan"]["labels"]["url"].startswith("asap/volume/")
+    organs = {row["name"]: row for row in seen[parts.organs]["organs"]}
+    assert organs["lung_lower_lobe_left"]["volume_ml"] > 300
+    sentences = seen[parts.sentences]["sentences"]
+    assert any(row["existence"] == "present" for row in sentences)
+    assert all("peak" in row for row in sentences)
+    assert "sentences looked for by bundled" in seen[parts.status]["status"]["message"]
+
+
+def test_choosing_a_sentence_sends_its_heat_and_jumps_to_its_peak(services, page):
+    tabs, parts = page
+    token, seen = opened(services, page)
+    do = ReportHandlers(services, parts, tabs.report)
+    chosen = merge(do.choose(token, ENGINE, someone(), event(index=1)))
+    row = seen[parts.sentences]["sentences"][0]
+    assert chosen[parts.viewer]["place"]["mm"] == pytest.approx(row["peak"], abs=0.1)
+    assert chosen[parts.viewer]["heat"]["url"].startswith("asap/volume/")
+    there = merge(do.look_here(token, ENGINE, event(mm=row["peak"])))
+    assert 1 in [one["index"] for one in there[tabs.report.here]["here"]["sentences"]]
+
+
+def test_a_free_sentence_is_found_and_said(services, page):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    do = ReportHandlers(services, parts, tabs.report)
+    seen = merge(do.find_free(token, "Nodule in the left lower lobe.", ENGINE, someone()))
+    assert "margin to its negation" in seen[parts.status]["status"]["message"]
+    assert "heat" in seen[parts.viewer]
+    empty = merge(do.find_free(token, "  ", ENGINE, someone()))
+    assert empty[parts.status]["status"]["kind"] == "error"
+
+
+def test_a_verdict_is_kept_with_the_ct_and_found_by_the_next_session(services, page):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    do = ReportHandlers(services, parts, tabs.report)
+    merge(do.judge(token, ENGINE, event(index=2, verdict="reject", note="<b>wrong side</b>")))
+    _, seen = opened(services, page, name="page-2")
+    row = seen[parts.sentences]["sentences"][1]
+    assert (row["verdict"], row["note"]) == ("reject", "<b>wrong side</b>")
+
+
+def test_a_question_is_answered_with_a_place(services, page):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    seen = merge(AskHandlers(services, parts, tabs.asking).ask(token, "What is the volume of the left lung?", ENGINE))
+    answer = seen[tabs.asking.answers]["answers"][0]
+    assert "mL" in answer["answer"]
+    assert len(answer["mm"]) == 3
+
+
+def test_what_cannot_be_done_is_said_in_the_status_line(services, page):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    similar = SimilarHandlers(services, parts, tabs.similar)
+    told = merge(similar.search(token, BY_TEXT, "effusion", [], 5, ENGINE))[parts.status]["status"]
+    assert told["kind"] == "error"
+    assert "index build" in told["message"]
+    exports = ExportHandlers(services, parts, tabs.export)
+    told = merge(exports.make(token, SEG, ENGINE, someone()))[parts.status]["status"]
+    assert "NIfTI" in told["message"]
+    gone = merge(exports.make("guessed", MASKS, ENGINE, someone()))[parts.status]["status"]
+    assert "Reload the page" in gone["message"]
+
+
+@pytest.mark.parametrize("what", [MASKS, HEAT])
+def test_exports_are_served_to_their_own_session(services, page, what):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    row = merge(ExportHandlers(services, parts, tabs.export).make(token, what, ENGINE, someone()))
+    row = row[tabs.export.files]["rows"][0]
+    blob = services.served.find(row["href"].rsplit("/", 1)[1], "")
+    assert blob.filename == row["download"]
+    assert blob.content[:2] in (b"\x1f\x8b", b"PK")
+
+
+def test_surfaces_are_drawn_in_patient_millimetres(services, page):
+    tabs, parts = page
+    token, seen = opened(services, page)
+    drawn = list(OrganHandlers(services, parts, tabs.organs).draw(token, ENGINE))[-1][tabs.organs.surfaces]
+    heart = next(mesh for mesh in drawn.data if mesh.name == "heart")
+    centroid = next(row["centroid"] for row in seen[parts.organs]["organs"] if row["name"] == "heart")
+    assert sum(heart.x) / len(heart.x) == pytest.approx(centroid[0], abs=8)
+    assert sum(heart.z) / len(heart.z) == pytest.approx(centroid[2], abs=8)
+
+
+def test_an_upload_leaves_the_shared_cache_and_dies_with_its_session(services, page, tmp_path):
+    tabs, parts = page
+    path = tmp_path / "not a ct.nii.gz"
+    path.write_bytes(b"hello")
+    session = services.sessions.begin("page-3")
+    do = OpenHandlers(services, parts, tabs.opening)
+    seen = merge(do.uploaded(session.token, [str(path)], ENGINE, "auto", someone("page-3")))
+    assert seen[parts.status]["status"]["kind"] == "error"
+    assert not path.exists()
+    kept = session.upload
+    assert kept.exists()
+    services.sessions.end_page("page-3")
+    assert not kept.exists()
+
+
+def test_sessions_do_not_see_each_other(services, page):
+    tokens = [opened(services, page, name=f"page-{number}")[0] for number in range(2)]
+    first, second = (services.sessions.get(token) for token in tokens)
+    assert first.case is not second.case
+    assert len(set(tokens)) == 2
+    assert not any(one in other for one, other in itertools.permutations(tokens, 2))
+    services.sessions.end_page("page-0")
+    assert second.case is not None
