@@ -144,9 +144,9 @@ _FRESH_STARTS = frozenset(
     """a an there multiple several few some numerous mild minimal slight stable small moderate many one two three the
     another bilateral""".split()
 )
-_EARLIER = frozenset("previous previously prior earlier former past old before".split())
+_EARLIER = frozenset("previous previously prior earlier former past old before other".split())
 _COMPARED = frozenset("compared comparison comparing".split())
-NEGATED_BY_NORMAL = frozenset({"Lymphadenopathy", "wall thickening", "esophageal wall thickening", "Cardiomegaly"})
+NEGATED_BY_NORMAL = frozenset({"Lymphadenopathy", "*thickening", "esophageal wall thickening", "Cardiomegaly"})
 """Findings that "is normal" denies; for the others normal is said of the organ."""
 
 
@@ -176,6 +176,8 @@ def _joins_statements(words: list[str], start: int, i: int) -> bool:
     """Whether a verb stands on both sides of the comma or "and" at token i, none in between belonging to a list."""
     if not any(word in _VERBS for word in words[start:i]):
         return False
+    if words[i + 1 : i + 2] and words[i + 1] in _VERBS:
+        return False  # the verb's subject stands before the comma
     for word in words[i + 1 : i + 25]:
         if word in _VERBS or word in _LISTED:
             return word in _VERBS

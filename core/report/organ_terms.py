@@ -18,6 +18,9 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
         "pulmonary trunk calibration",
         "previous|prior thorax|chest",
         "air liquid|fluid level",
+        "section|sections ~ abdomen|abdominal",
+        "upper abdomen|abdominal ~ section|sections|organ|organs",
+        "upper abdominal organ",
     ),
     "lung_upper_lobe_{side}": (
         "upper lobe",
@@ -172,7 +175,17 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
     "bones": ("bone", "bone|bony|osseous structure|tissue", "skeleton|skeletal", "osseous|bony"),
     "spinal_cord": ("spinal cord|canal",),
     "breast": ("breast|mammary",),
-    "body": ("axilla|axillary", "supraclavicular", "inguinal", "skin", "chest wall", "thoracic wall", "soft tissue"),
+    "body": (
+        "celiac|hepatogastric|gastrohepatic|paracaval|interaortocaval|retroperitoneal|retroperitoneum",
+        "mesenteric|mesentery|abdomen|abdominal|intraabdominal|peritoneum|peritoneal|omental|omentum|pelvic|pelvis",
+        "axilla|axillary",
+        "supraclavicular",
+        "inguinal",
+        "skin",
+        "chest wall",
+        "thoracic wall",
+        "soft tissue",
+    ),
     "subcutaneous_fat": ("subcutaneous", "subcutaneous fat|tissue|adipose"),
     "skeletal_muscle": ("muscle|muscular|pectoral",),
 }

@@ -7,6 +7,7 @@ from core.report.parsed import Existence, Laterality
 from core.report.words import Span
 
 _LINKS = frozenset(", ; : ( of in at with and or is are was were on from by".split())
+_NEAR = frozenset("adjacent near neighboring neighborhood beside next close level towards abutting behind".split())
 OWN_PLACE = frozenset(
     ("Pleural effusion", "Pericardial effusion", "pneumothorax", "Coronary artery wall calcification", "Hiatal hernia")
 )
@@ -45,9 +46,18 @@ class Placement:
         """
         own = self._own(position)
         if own:
-            return own
+            return self._firm(own)
         side = self._own_side(position)
-        return [organ for organ in self._inherited(position) if not side or organ.side in ("", side)]
+        return self._firm([organ for organ in self._inherited(position) if not side or organ.side in ("", side)])
+
+    def _firm(self, organs: list[OrganMention]) -> list[OrganMention]:
+        """Without organs that are only near ("adjacent to the aorta"), unless no other is named."""
+        return [organ for organ in organs if not self._is_only_near(organ)] or organs
+
+    def _is_only_near(self, organ: OrganMention) -> bool:
+        before = self.words[max(0, organ.start - 5) : organ.start]
+        breaks = max((i for i, word in enumerate(before) if word in (",", ";", ".", "in")), default=-1)
+        return not _NEAR.isdisjoint(before[breaks + 1 :])
 
     def side_of(self, position: int, placed: list[OrganMention]) -> Laterality:
         """The side of the organs, else the side beside the finding, else any in its clause."""
