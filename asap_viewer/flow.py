@@ -33,6 +33,7 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
         parts.viewer: show_case(viewer_case(services, case, owner)),
         parts.receipt: gr.update(rows=[fact("case", case.title), *receipt_rows(case.study.receipt)]),
         parts.series: gr.update(choices=choices, value=chosen, visible=True if len(rows) > 1 else "hidden"),
+        parts.fix_hu: gr.update(visible=True if case.study.receipt.hu_verdict.correction_hu else "hidden"),
         parts.report_text: gr.update(value=case.report.text if case.report else ""),
         parts.sentences: gr.update(sentences=report_rows(services, case, "", is_pending=True), chosen=0),
         parts.here: gr.update(here={}),

@@ -109,6 +109,7 @@ def parts_of_page(token: gr.State, viewer: CTViewer, status: StatusLine, tabs: P
         status=status,
         receipt=tabs.opening.receipt,
         series=tabs.opening.series,
+        fix_hu=tabs.opening.fix_hu,
         report_text=tabs.report.text,
         sentences=tabs.report.sentences,
         here=tabs.report.here,

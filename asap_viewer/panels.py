@@ -72,6 +72,14 @@ class AnswersPanel(Panel):
     empty = {"answers": []}
 
 
+class FindingsPanel(Panel):
+    """Findings {name, probability, mm}, most likely first. Event: jump {mm}."""
+
+    template = '<div class="zp-list"></div>'
+    script = "findings_panel.js"
+    empty = {"findings": []}
+
+
 class FactsPanel(Panel):
     """Rows {label, value, kind: plain | good | warning, href, download}."""
 

@@ -29,6 +29,7 @@ class Parts:
     status: StatusLine
     receipt: FactsPanel
     series: gr.Dropdown
+    fix_hu: gr.Button
     report_text: gr.Textbox
     sentences: ReportPanel
     here: HerePanel

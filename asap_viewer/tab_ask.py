@@ -9,7 +9,7 @@ import gradio as gr
 from asap_viewer.panels import AnswersPanel
 from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
 from asap_viewer.services import Services
-from asap_viewer.tab_organs import jump
+from asap_viewer.viewer import jump
 from asap_viewer.words import answer_row
 from asap_viewer.workflow import ask_case
 from core.progress import Progress

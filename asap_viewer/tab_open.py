@@ -18,6 +18,7 @@ from asap_viewer.sessions import Case, Session
 from asap_viewer.workflow import open_case
 from core.errors import StudyError
 from core.progress import Progress
+from core.reading.study import HuFix
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class OpenTab:
     cancel: gr.Button
     series: gr.Dropdown
     receipt: FactsPanel
+    fix_hu: gr.Button
 
 
 def lay_out(services: Services) -> OpenTab:
@@ -49,7 +51,8 @@ def lay_out(services: Services) -> OpenTab:
         cancel = gr.Button("Cancel", size="sm", variant="stop")
     series = gr.Dropdown([], label="Series in this upload", visible="hidden", interactive=True)
     receipt = FactsPanel()
-    return OpenTab(chosen, open_sample, files, folder, cancel, series, receipt)
+    fix_hu = gr.Button("Correct the HU values", size="sm", visible="hidden")
+    return OpenTab(chosen, open_sample, files, folder, cancel, series, receipt, fix_hu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ class OpenHandlers(Handlers):
         if paths:
             upload = take_upload(paths, session)
             yield {self.tab.files: gr.update(value=None)}
-            yield from self._open(session, functools.partial(open_upload, upload, None), (engine, segmenter), request)
+            yield from self._open(session, self._reader(upload), (engine, segmenter), request)
 
     @shows_errors
     def other_series(
@@ -85,13 +88,24 @@ class OpenHandlers(Handlers):
     ) -> Iterator[Updates]:
         session = self.services.sessions.get(token)
         if series and session.upload is not None and series != session.series:
-            work = functools.partial(open_upload, session.upload, series)
-            yield from self._open(session, work, (engine, segmenter), request)
+            yield from self._open(session, self._reader(session.upload, series), (engine, segmenter), request)
+
+    @shows_errors
+    def fix_hu(self, token: str, engine: str, segmenter: str, request: gr.Request) -> Iterator[Updates]:
+        """Open the same upload again with its HU scale mended."""
+        session = self.services.sessions.get(token)
+        if session.upload is None:
+            raise StudyError("Only an uploaded CT can be corrected. Open it again.")
+        work = self._reader(session.upload, session.series, "auto")
+        yield from self._open(session, work, (engine, segmenter), request)
 
     @shows_errors
     def cancel(self, token: str) -> Iterator[Updates]:
         self.services.sessions.get(token).stop.stop()
         yield {self.parts.status: failed("Stopping…")}
+
+    def _reader(self, upload: Path, series: str | None = None, hu_fix: HuFix = "none") -> Callable[[Progress], Case]:
+        return functools.partial(open_case, upload, series, self.services.settings.limits, hu_fix)
 
     def _open(
         self, session: Session, work: Callable[[Progress], Case], engines: tuple[str, str], request: gr.Request
@@ -116,6 +130,7 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
         parts.here,
         parts.organs,
         parts.badge,
+        parts.fix_hu,
         tab.files,
     ]
     quiet: dict[str, Any] = {"outputs": outputs, "show_progress": "hidden", "api_visibility": "private"}
@@ -125,13 +140,9 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
     tab.files.upload(do.uploaded, [parts.token, tab.files, *engines], **quiet)
     tab.folder.upload(do.uploaded, [parts.token, tab.folder, *engines], **quiet)
     tab.series.input(do.other_series, [parts.token, tab.series, *engines], **quiet)
+    tab.fix_hu.click(do.fix_hu, [parts.token, *engines], **quiet)
     quiet["outputs"] = parts.status
     tab.cancel.click(do.cancel, parts.token, **quiet)
-
-
-def open_upload(upload: Path, series: str | None, progress: Progress) -> Case:
-    """A case from what was uploaded; the title is the file's or folder's own name."""
-    return open_case(upload, upload.name, series, progress)
 
 
 def take_upload(paths: list[str] | str, session: Session) -> Path:

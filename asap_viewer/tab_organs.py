@@ -12,7 +12,7 @@ from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors
 from asap_viewer.plots import draw_surfaces
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
-from asap_viewer.viewer import go_to, look_at
+from asap_viewer.viewer import jump, look_at
 from asap_viewer.workflow import groundings_of
 from core.errors import StudyError
 
@@ -72,11 +72,6 @@ class OrganHandlers(Handlers):
 def look(event: gr.EventData) -> Any:
     """Hide what the tree's eyes say."""
     return look_at(hidden=list(event.hidden))
-
-
-def jump(event: gr.EventData) -> Any:
-    """Move the crosshair to where a panel points."""
-    return go_to(event.mm)
 
 
 def wire(tab: OrgansTab, parts: Parts, services: Services) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 import gradio as gr
 
 from asap_viewer.flow import find_sentences, heat_updates, report_rows
-from asap_viewer.panels import HerePanel, ReportPanel
+from asap_viewer.panels import FindingsPanel, HerePanel, ReportPanel
 from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
 from asap_viewer.plots import draw_matrix
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
-from asap_viewer.workflow import ground_text, groundings_of, rank_at, read_report
+from asap_viewer.viewer import jump
+from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
+from core.grounding.findings18 import FindingScore
 from core.grounding.heatmap import SentenceGrounding
 from core.progress import Progress
 from core.structures import spoken_name
@@ -32,6 +34,8 @@ class ReportTab:
     here: HerePanel
     matrix_button: gr.Button
     matrix: gr.Plot
+    score: gr.Button
+    findings: FindingsPanel
 
 
 def lay_out(services: Services) -> ReportTab:
@@ -55,7 +59,10 @@ def lay_out(services: Services) -> ReportTab:
     with gr.Accordion("Every sentence against every organ", open=False):
         matrix_button = gr.Button("Draw", size="sm")
         matrix = gr.Plot(show_label=False)
-    return ReportTab(text, find, engine, free, free_find, sentences, here, matrix_button, matrix)
+    with gr.Accordion("18 findings, read from the scan alone", open=False):
+        score = gr.Button("Score the scan", size="sm")
+        findings = FindingsPanel()
+    return ReportTab(text, find, engine, free, free_find, sentences, here, matrix_button, matrix, score, findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +132,22 @@ class ReportHandlers(Handlers):
             raise ReportError("No sentence has been looked for yet. Press “Find sentences” first.")
         yield {self.tab.matrix: draw_matrix(found)}
 
+    @shows_errors
+    def score(self, token: str, engine: str) -> Iterator[Updates]:
+        """The 18 CT-RATE findings without any report."""
+        session = self.services.sessions.get(token)
+        case = session.require_case()
+
+        def work(progress: Progress) -> tuple[FindingScore, ...]:
+            return find_findings(case, self.services.engine(engine), progress)
+
+        scored = yield from told(self.parts, work, session.begin_job())
+        rows = [
+            {"name": one.name, "probability": round(one.probability, 4), "mm": list(one.peak_ras_mm)}
+            for one in sorted(scored, key=lambda one: -one.probability)
+        ]
+        yield {self.tab.findings: gr.update(findings=rows), self.parts.status: ready()}
+
 
 def said_of(one: SentenceGrounding) -> str:
     """A grounding in one line of words."""
@@ -151,4 +174,6 @@ def wire(tab: ReportTab, parts: Parts, services: Services) -> None:
     for trigger in (tab.free_find.click, tab.free.submit):
         trigger(do.find_free, [parts.token, tab.free, tab.engine], [parts.viewer, parts.status], **quiet)
     parts.viewer.crosshair(do.look_here, asked, [tab.here, parts.status], **last)
+    tab.score.click(do.score, asked, [tab.findings, parts.status], **quiet)
+    tab.findings.jump(jump, None, parts.viewer, queue=False, **quiet)
     tab.matrix_button.click(do.draw_matrix, asked, [tab.matrix, parts.status], **quiet)

@@ -78,6 +78,11 @@ def go_to(point_mm: Sequence[float]) -> dict:
     return gr.update(place={"mm": [float(value) for value in point_mm], "n": time.time_ns()})
 
 
+def jump(event: gr.EventData) -> dict:
+    """Handler of a panel's jump {mm}: move the crosshair to where it points."""
+    return go_to(event.mm)
+
+
 def look_at(**wishes: Any) -> dict:
     """Update: how it looks.
 

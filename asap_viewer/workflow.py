@@ -10,10 +10,12 @@ from core.anatomy.masks import OrganMasks, Segmenter
 from core.anatomy.measure import measure_organs
 from core.errors import ReportError
 from core.grounding.engine import GroundingEngine, PatchFeatures
+from core.grounding.findings18 import FindingScore, score_findings
 from core.grounding.heatmap import SentenceGrounding
 from core.grounding.readout import Canvas, SentenceQuery, ground_sentences, make_canvas
 from core.progress import Progress, part_of, silent
-from core.reading.study import open_study
+from core.reading.limits import ReadLimits
+from core.reading.study import HuFix, open_study
 from core.report.parse import negate_sentence, parse_report
 from core.report.parsed import ParsedReport, Sentence
 from core.vqa.evidence import Answer, CaseEvidence
@@ -22,9 +24,10 @@ MAX_FREE_TEXT = 500
 """Characters of one free sentence or question."""
 
 
-def open_case(path: Path, title: str, series: str | None = None, progress: Progress = silent) -> Case:
+def open_case(path: Path, series: str | None, limits: ReadLimits, hu_fix: HuFix, progress: Progress = silent) -> Case:
     """Read a CT file, DICOM folder or archive into a new case. StudyError says what is wrong with it."""
-    return Case(open_study(path, series=series, progress=progress), title)
+    study = open_study(path, series=series, limits=limits, progress=progress, hu_fix=hu_fix)
+    return Case(study, path.name)
 
 
 def find_organs(case: Case, segmenter: Segmenter, progress: Progress = silent) -> OrganMasks:
@@ -94,6 +97,12 @@ def ground_text(case: Case, engine: GroundingEngine, text: str, progress: Progre
     found = ground_sentences(engine, features, canvas, queries)[0]
     case.groundings[engine.name, text] = found
     return found
+
+
+def find_findings(case: Case, engine: GroundingEngine, progress: Progress = silent) -> tuple[FindingScore, ...]:
+    """The 18 CT-RATE findings of the open CT, without its report."""
+    features, canvas = canvas_of(case, engine, part_of(progress, 0.0, 0.8))
+    return score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
 
 
 def groundings_of(case: Case, engine_name: str) -> list[SentenceGrounding]:

@@ -95,7 +95,7 @@ _GROUPS = {
     "body wall": ("body", "subcutaneous", "skeletal_muscle", "autochthon", "gluteus", "iliopsoas", "breast"),
 }
 
-GROUPS: tuple[str, ...] = (*_GROUPS, "abdomen")
+GROUPS: tuple[str, ...] = (*list(_GROUPS)[:4], "abdomen", *list(_GROUPS)[4:])
 """Headings of the organ tree, in the order in which a chest CT is read."""
 
 _COLOURS = {
@@ -143,9 +143,6 @@ STRUCTURES: tuple[Structure, ...] = tuple(
 )
 BY_NAME: dict[str, Structure] = {structure.name: structure for structure in STRUCTURES}
 BY_NUMBER: dict[int, Structure] = {structure.number: structure for structure in STRUCTURES}
-
-GROUPS: tuple[str, ...] = (*list(_GROUPS)[:4], "abdomen", *list(_GROUPS)[4:])
-"""Headings of the organ tree, in the order in which a chest CT is read."""
 
 LOBES_LEFT = ("lung_upper_lobe_left", "lung_lower_lobe_left")
 LOBES_RIGHT = ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right")

@@ -1,0 +1,27 @@
+// Findings with their probability; a click jumps to the place. Runs inside gr.HTML (see report_panel.js).
+const box = element.querySelector('.zp-list');
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function row(finding) {
+  const line = make('button', 'zp-row');
+  line.type = 'button';
+  line.title = `Jump to where ${finding.name.toLowerCase()} is most likely`;
+  const bar = make('span', 'zp-bar');
+  const fill = make('i');
+  fill.style.width = `${Math.round(finding.probability * 100)}%`;
+  bar.append(fill);
+  line.append(make('span', 'zp-name', finding.name), bar, make('span', 'zp-value', `${Math.round(finding.probability * 100)} %`));
+  line.addEventListener('click', () => trigger('jump', { mm: finding.mm }));
+  return line;
+}
+
+function draw() { box.replaceChildren(...(props.findings || []).map(row)); }
+
+watch('findings', draw);
+draw();
