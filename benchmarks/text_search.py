@@ -45,6 +45,14 @@ def word_vector(word: str) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=WIDTH).astype(np.float32)
 
 
+@lru_cache(maxsize=1_000_000)
+def sentence_vector(sentence: str) -> np.ndarray:
+    """The direction of its words' sum, (WIDTH,) float32; kept, since a report is embedded after its sentences."""
+    words = re.findall(r"[a-z0-9]+", sentence.lower()) or [""]
+    total = np.sum([word_vector(word) for word in words], axis=0)
+    return (total / np.linalg.norm(total)).astype(np.float32)
+
+
 class HashedWords:
     """Sentences as sums of word directions: as fast as reading, and as clustered as radiologists' phrases are."""
 
@@ -52,9 +60,7 @@ class HashedWords:
 
     def embed_sentences(self, sentences: Any) -> np.ndarray:
         """(S, WIDTH) float32 unit vectors."""
-        words = [re.findall(r"[a-z0-9]+", sentence.lower()) for sentence in sentences]
-        sums = np.stack([np.sum([word_vector(word) for word in one or [""]], axis=0) for one in words])
-        return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+        return np.stack([sentence_vector(sentence) for sentence in sentences])
 
     def embed_report(self, sentences: Any) -> np.ndarray:
         """(WIDTH,) float32 unit vector."""
