@@ -11,7 +11,7 @@ _SEEN = (
     "detected|observed|seen|present|identified|noted|found|demonstrated|visualized|visualised|evident|selected|shown"
     "|appreciated|visible|encountered|discernible|distinguished|recorded|reported|noticed|depicted|noteworthy|suspected"
 )
-_CHANGE = "change|difference|progression|regression|growth|decrease|alteration|contrast"
+_CHANGE = "change|difference|progression|regression|growth|alteration|contrast"
 _DEGREE = (
     "significant|obvious|interval|new|definite|relevant|clear|apparent|marked|substantial|appreciable|important|iv"
     "|notable|visible|any|intravenous|meaningful|the|further|major|clinically|of"
@@ -64,7 +64,6 @@ CUES: dict[str, tuple[str, ...]] = {
         "resolution of",
         "resolved|disappearance of",
         "resolved",
-        "non",
     ),
     "absent before": (
         f"not ~ {_SEEN}",
@@ -174,7 +173,7 @@ def _is_exception(words: list[str], i: int) -> bool:
 
 def _joins_statements(words: list[str], start: int, i: int) -> bool:
     """Whether a verb stands on both sides of the comma or "and" at token i, none in between belonging to a list."""
-    if not any(word in _VERBS for word in words[start:i]):
+    if not any(words[k] in _VERBS and not _is_subordinate(words, k) for k in range(start, i)):
         return False
     if words[i + 1 : i + 2] and words[i + 1] in _VERBS:
         return False  # the verb's subject stands before the comma
@@ -182,6 +181,11 @@ def _joins_statements(words: list[str], start: int, i: int) -> bool:
         if word in _VERBS or word in _LISTED:
             return word in _VERBS
     return False
+
+
+def _is_subordinate(words: list[str], k: int) -> bool:
+    """Whether the verb at token k only leads to or stands in another's clause: "it is understood that", "which is"."""
+    return words[k + 2 : k + 3] == ["that"] or (k > 0 and words[k - 1] in ("which", "that"))
 
 
 class Statement:
@@ -233,10 +237,16 @@ class Statement:
     def _speaks_of_the_past(self, cue: Span) -> bool:
         """ "not seen in the previous examination" says the finding is new."""
         ahead = self.words[cue.end : min(cue.end + 7, self.end)]
-        return not _EARLIER.isdisjoint(ahead) and _COMPARED.isdisjoint(ahead)
+        is_dated = any(word.isdigit() and word[:2] in ("19", "20") and len(word) == 4 for word in ahead)
+        return (is_dated or not _EARLIER.isdisjoint(ahead)) and _COMPARED.isdisjoint(ahead)
 
     def _is_called_normal(self, span: Span) -> bool:
-        return any(cue.key == "normal" and 0 <= cue.start - span.end <= 6 for cue in self.cues)
+        return any(
+            cue.key == "normal"
+            and 0 <= cue.start - span.end <= 6
+            and self.words[cue.start - 1] not in ("than", "above")
+            for cue in self.cues
+        )
 
     def _is_questioned(self, span: Span) -> bool:
         """A question mark right after the finding or within three words of it."""

@@ -46,13 +46,14 @@ class Placement:
         """
         own = self._own(position)
         if own:
-            return self._firm(own)
+            return self._firm(own, item)
         side = self._own_side(position)
-        return self._firm([organ for organ in self._inherited(position) if not side or organ.side in ("", side)])
+        return self._firm([organ for organ in self._inherited(position) if not side or organ.side in ("", side)], item)
 
-    def _firm(self, organs: list[OrganMention]) -> list[OrganMention]:
+    def _firm(self, organs: list[OrganMention], item: Found) -> list[OrganMention]:
         """Without organs that are only near ("adjacent to the aorta"), unless no other is named."""
-        return [organ for organ in organs if not self._is_only_near(organ)] or organs
+        firm = [organ for organ in organs if not self._is_only_near(organ)]
+        return firm if firm or self.inside(item) else organs
 
     def _is_only_near(self, organ: OrganMention) -> bool:
         before = self.words[max(0, organ.start - 5) : organ.start]

@@ -105,6 +105,20 @@ def test_each_label_present_absent_and_uncertain(label, phrase, existence):
         ("Calcified plaques in the aorta and coronary arteries.", "Coronary artery wall calcification", "present"),
         ("Calcified plaques in the coronary arteries.", "Arterial wall calcification", None),
         ("A calcified nodule in the lung.", "calcification", None),
+        ("Non-specific ground-glass opacity in the left lung.", "Lung opacity", "present"),
+        ("The heart is larger than normal.", "Cardiomegaly", "present"),
+        ("No decrease in density suggesting steatosis.", "hepatic steatosis", "absent"),
+        (
+            "It is clear that the nodules seen last year and thought to be scars have disappeared.",
+            "Lung nodule",
+            "absent",
+        ),
+        ("The nodule was not there in the 2019 scan.", "Lung nodule", "present"),
+        ("An effusion is seen on the left and was not found in the previous scan.", "Pleural effusion", "present"),
+        ("Consolidation, which was taken for atelectasis, is seen.", "Consolidation", "present"),
+        ("Consolidation has nearly resolved.", "Consolidation", "present"),
+        ("A nodule cannot be seen.", "Lung nodule", "absent"),
+        ("Pneumothorax is not excluded.", "pneumothorax", "uncertain"),
         ("Air cyst in the right lung.", "Emphysema", None),
         ("Subpleural lymph node on the fissure.", "Lymphadenopathy", None),
     ],
@@ -149,6 +163,9 @@ def test_scope(report, finding, existence):
         ("Fracture of the left 9th rib.", "fracture", ["rib_left_9"], "left"),
         ("Fracture of the third rib on the right.", "fracture", ["rib_right_3"], "right"),
         ("Compression fracture of the T7 vertebra.", "vertebral height loss", ["vertebrae_T7"], ""),
+        ("Nodule in the right lung adjacent to the aorta.", "Lung nodule", ["lung_right"], "right"),
+        ("Fractures of the right 5th and 6th ribs.", "fracture", ["rib_right_5", "rib_right_6"], "right"),
+        ("No focal consolidation, pleural effusion or mass.", "Consolidation", ["lung_left", "lung_right"], ""),
         ("A cyst in the right kidney.", "renal cyst", ["kidney_right"], "right"),
         ("Nodule in the left adrenal gland.", "adrenal nodule", ["adrenal_gland_left"], "left"),
         ("A nodule in the right lobe of the thyroid.", "thyroid nodule", ["thyroid_gland"], "right"),
@@ -168,6 +185,18 @@ def test_each_finding_keeps_its_own_place():
     assert effusion.organs == ("pleura_right", "lung_right")
     nodule, mass = only_sentence("Right lower lobe nodule and left upper lobe mass.").mentions
     assert (nodule.laterality, mass.laterality) == ("right", "left")
+
+
+def test_an_exception_is_present_on_its_own():
+    absent, present = only_sentence("No enlarged lymph nodes, except for a 12 mm node in the right hilum.").mentions
+    assert (absent.existence, present.existence, present.size_mm) == ("absent", "present", 12.0)
+
+
+def test_sides_of_one_finding_are_told_apart():
+    report = "There is no effusion on the left, but a moderate effusion is seen on the right."
+    left, right = only_sentence(report).mentions
+    assert (left.existence, left.laterality) == ("absent", "left")
+    assert (right.existence, right.organs) == ("present", ("pleura_right", "lung_right"))
 
 
 def test_list_of_findings_shares_the_place_that_follows():
