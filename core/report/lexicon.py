@@ -186,7 +186,7 @@ FINDING_TERMS: dict[str, tuple[str, ...]] = {
         "hydrothorax",
         "effusion|fluid ~ pleural|hemithorax",
     ),
-    "Lung nodule": ("pulmonary|lung|parenchymal|intrapulmonary nodule"),
+    "Lung nodule": ("pulmonary|lung|parenchymal|intrapulmonary nodule",),
     "pneumothorax": ("pneumothorax", "hydropneumothorax", "hemopneumothorax"),
     "pneumonia": ("pneumonia", "bronchopneumonia", "pneumonic", "pneumonitis", "covid pneumonia"),
     "honeycombing": ("honeycomb|honeycombing",),

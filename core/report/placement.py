@@ -44,7 +44,7 @@ class Placement:
 
         Inherited organs must lie on the finding's own side, if it has one ("and an effusion on the right").
         """
-        own = self._own(position)
+        item, own = self.found[position], self._own(position)
         if own:
             return self._firm(own, item)
         side = self._own_side(position)
