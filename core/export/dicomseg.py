@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from einops import rearrange
 
-from core.errors import ConfigError, StudyError
+from core.errors import StudyError
+from core.export.replacing import replacing
 from core.export.snomed import snomed_keyword
 from core.structures import BY_NUMBER, side_of, spoken_name
 from core.volume import Volume
@@ -42,11 +43,8 @@ def write_dicom_seg(
     if not numbers:
         raise StudyError("The masks are empty. Expected at least one structure: nothing was written.")
     segmentation = _segmentation(labels, volume, headers, numbers, (engine, version))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        segmentation.save_as(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}). Choose another folder.") from error
+    with replacing(path) as file:
+        segmentation.save_as(file)
 
 
 def _segmentation(
@@ -99,7 +97,7 @@ def _completed(headers: "Sequence[pydicom.Dataset]") -> "list[pydicom.Dataset]":
     completed = []
     for number, header in enumerate(headers):
         one = Dataset()
-        one.update(header)  # copy.copy would share the elements
+        one.update(header)
         meta = getattr(header, "file_meta", None) or FileMetaDataset()
         one.file_meta = meta
         own = {
@@ -108,6 +106,7 @@ def _completed(headers: "Sequence[pydicom.Dataset]") -> "list[pydicom.Dataset]":
         }
         for keyword, value in {**own, **made}.items():
             if value and not one.get(keyword):
+                one.pop(keyword, None)  # assigning to it would change the shared element
                 setattr(one, keyword, value)
         completed.append(one)
     return completed

@@ -1,8 +1,6 @@
 """NIfTI on the grid of the file that a CT came from: fast, atomic, with its place in the patient."""
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +9,7 @@ import numpy as np
 from isal import igzip
 
 from core.errors import ConfigError
+from core.export.replacing import replacing
 from core.volume import Grid, Volume
 
 GZIP_LEVEL = 1
@@ -29,20 +28,8 @@ def write_nifti(path: Path, array: np.ndarray, grid: Grid, description: str = ""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"The output is named {path.name!r}. Expected a name ending in .nii.gz or .nii.")
     array, header = _storable(array, grid, description)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}). Choose another folder.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _write(file, array, header, path.name.endswith(".gz"))
-        os.chmod(name, 0o644)  # mkstemp lets nobody else read it
-        os.replace(name, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}). Is the disk full?") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(path) as file:
+        _write(file, array, header, path.name.endswith(".gz"))
 
 
 def write_on_source(path: Path, array: np.ndarray, volume: Volume, description: str = "") -> None:

@@ -55,6 +55,8 @@ def _files_in(path: Path, limits: ReadLimits) -> list[Path]:
 
 
 def _nothing_found(path: Path, kinds: dict[Path, FileKind]) -> StudyError:
+    if path.is_file() and kinds[path].name == "dicom":
+        return StudyError(f"{path.name} is DICOM without an image, or damaged. Give the whole folder, or a zip of it.")
     if path.is_file():
         return refuse_kind(path, kinds[path])
     names = sorted({kind.name for kind in kinds.values()})

@@ -121,24 +121,35 @@ def _read_slices(path: Path) -> list[SliceFile] | None:
 
 def group_slices(slices: list[SliceFile]) -> list[list[SliceFile]]:
     """Groups that could each be one volume: same series, size, direction, voxel size and kind of image."""
-    groups: dict[tuple, list[SliceFile]] = {}
+    groups: dict[tuple, list[list[SliceFile]]] = {}
     for item in slices:
-        groups.setdefault(_group_key(item), []).append(item)
-    return [part for group in groups.values() for part in _split_acquisitions(_without_copies(group))]
+        alike = groups.setdefault(_group_key(item), [])
+        group = next((one for one in alike if _lies_like(one[0], item)), None)
+        if group is None:
+            alike.append([item])
+        else:
+            group.append(item)
+    whole = [group for alike in groups.values() for group in alike]
+    return [part for group in whole for part in _split_acquisitions(_without_copies(group))]
 
 
 def _group_key(item: SliceFile) -> tuple:
-    direction = item.numbers("ImageOrientationPatient", 6) or ()
-    spacing = item.numbers("PixelSpacing", 2) or ()
     return (
         item.text("SeriesInstanceUID"),
         item.text("SOPClassUID"),
         item.is_localizer,
-        tuple(round(value, 3) + 0.0 for value in direction),
-        tuple(round(value, 4) for value in spacing),
         *(item.text(keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel")),
         "" if item.frame is None else item.uid,
     )
+
+
+def _lies_like(first: SliceFile, item: SliceFile) -> bool:
+    """Same direction and pixel size, but for the last digits that scanners write at random."""
+    pairs = [
+        (first.numbers(keyword, count) or (), item.numbers(keyword, count) or ())
+        for keyword, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    ]
+    return all(len(a) == len(b) and all(abs(x - y) < 2e-3 for x, y in zip(a, b, strict=True)) for a, b in pairs)
 
 
 def _without_copies(group: list[SliceFile]) -> list[SliceFile]:

@@ -94,7 +94,7 @@ def _reason_against_size(item: SliceFile, frames: int, limits: ReadLimits) -> st
 
 
 def rank_of(judgement: Judgement) -> tuple:
-    """Sorts the best CT last: axial, original, no projection, many slices, thin."""
+    """Sorts the best CT last: axial, no projection, original, said to be chest, many slices, thin."""
     first = judgement.slices[0]
     kind = first.text("ImageType").upper().split("\\")
     projected = bool({"MIP", "MINIP", "MPR", "AVERAGE", "VRT", "CSA MPR", "PROJECTION IMAGE"} & set(kind))
@@ -102,10 +102,17 @@ def rank_of(judgement: Judgement) -> tuple:
         is_axial(judgement),
         not projected,
         "DERIVED" not in kind[:1],
+        _names_chest(first),
         len(judgement.slices),
         -judgement.spacing_mm[2],
         first.text("SeriesInstanceUID"),
     )
+
+
+def _names_chest(item: SliceFile) -> bool:
+    """True = the header says chest, in the words of several languages."""
+    said = " ".join(item.text(word) for word in ("BodyPartExamined", "SeriesDescription", "ProtocolName")).upper()
+    return any(word in said for word in ("CHEST", "THORA", "TORAX", "TORACE", "LUNG", "PULMO"))
 
 
 def is_axial(judgement: Judgement) -> bool:
@@ -119,7 +126,14 @@ def is_axial(judgement: Judgement) -> bool:
 def weaker_because(judgement: Judgement, best: Judgement) -> str:
     """Why a usable group was not the first choice."""
     mine, theirs = rank_of(judgement), rank_of(best)
-    words = ("not axial", "a projection (MIP or reformat)", "derived, not original", "fewer slices", "thicker slices")
+    words = (
+        "not axial",
+        "a projection (MIP or reformat)",
+        "derived, not original",
+        "it does not name the chest",
+        "fewer slices",
+        "thicker slices",
+    )
     for own, other, why in zip(mine, theirs, words, strict=False):
         if own != other:
             return f"Can be opened; not the first choice: {why}."

@@ -75,7 +75,7 @@ def _judge_depth(low: int, high: int, _shares: _Shares) -> HuVerdict:
         return PLAUSIBLE
     return HuVerdict(
         "eight_bit",
-        f"The values run only from {low} to {high}: 8-bit grey levels, not Hounsfield units. Densities, masks and heat "
+        f"The values run only from {low} to {high}: 8-bit grey levels or a mask, not HU. Densities, masks and heat "
         "maps will be wrong. Open the original CT instead of a windowed copy.",
         0,
     )

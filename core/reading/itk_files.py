@@ -17,6 +17,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SLAB_SLICES = 32
 HEADER_BYTES = 2**16
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "FLOAT": 4, "DOUBLE": 8, "LONG_LONG": 8}
+META_FIELDS = {"ndims", "dimsize", "elementtype", "elementdatafile"}
+NRRD_FIELDS = {"type", "dimension", "sizes", "encoding"}
 KNOWN_SPACES = ("right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "RAS", "LAS", "LPS")
 MM_PER_UNIT = {"mm": 1.0, "m": 1000.0, "cm": 10.0, "um": 0.001}
 
@@ -34,6 +36,7 @@ class ItkFacts(NamedTuple):
 def read_itk_facts(path: Path, kind: str, limits: ReadLimits) -> ItkFacts:
     """Read and check the header alone. kind: "nrrd" or "metaimage"."""
     fields = _text_fields(path)
+    _require_fields(path, kind, fields)
     _require_beside(path, fields)
     reader = _reader(path, kind)
     try:
@@ -100,6 +103,13 @@ def _text_fields(path: Path) -> dict[str, str]:
             break
     fields["header bytes"] = str(position)
     return fields
+
+
+def _require_fields(path: Path, kind: str, fields: dict[str, str]) -> None:
+    needed = META_FIELDS if kind == "metaimage" else NRRD_FIELDS
+    missing = needed - fields.keys()
+    if missing:
+        raise StudyError(f"{path.name}: the header lacks {', '.join(sorted(missing))}. It is damaged: export it again.")
 
 
 def _require_beside(path: Path, fields: dict[str, str]) -> None:

@@ -128,12 +128,12 @@ def test_two_acquisitions_in_one_series_are_told_apart(tmp_path):
 
 def make_mixed_folder(folder):
     """A thin axial chest CT with everything that lies beside one in practice."""
-    thin = ct_slices(phantom_hu((40, 36, 24)), axes_affine("LPS", (0.7, 0.8, 1.0)), description="thin")
+    thin = ct_slices(phantom_hu((40, 36, 14)), axes_affine("LPS", (0.7, 0.8, 1.0)), description="thin")
     thick = ct_slices(phantom_hu(), axes_affine("LPS"), description="thick")
-    coronal = ct_slices(phantom_hu((40, 36, 30)), axes_affine("LIP"), description="coronal")
-    mip = ct_slices(phantom_hu((40, 36, 40)), axes_affine("LPS"), description="mip")
+    coronal = ct_slices(phantom_hu((40, 36, 16)), axes_affine("LIP"), description="coronal")
+    mip = ct_slices(phantom_hu((40, 36, 17)), axes_affine("LPS"), description="mip")
     scout = ct_slices(phantom_hu((40, 36, 3), (9, 25, 1)), axes_affine("LIP"), description="scout")
-    pet = ct_slices(phantom_hu((40, 36, 50)), axes_affine("LPS"), description="pet")
+    pet = ct_slices(phantom_hu((40, 36, 18)), axes_affine("LPS"), description="pet")
     shot = ct_slices(phantom_hu((40, 36, 5)), axes_affine("LPS"), description="screenshot")
     for ds in mip:
         ds.ImageType = ["DERIVED", "SECONDARY", "MIP"]
@@ -259,3 +259,36 @@ def test_damaged_files_beside_a_series_are_counted(tmp_path):
     study = open_study(folder)
     assert study.receipt.slices == 12
     assert any("1 DICOM file(s) are damaged" in line for line in study.receipt.warnings)
+
+
+def test_random_last_digits_of_the_orientation_do_not_split_a_series(tmp_path):
+    """Rounding to a fixed number of digits would: 0.99949 and 0.99951 round to different thousandths."""
+
+    def edit(number, ds):
+        ds.ImageOrientationPatient = [0.9995 + 1e-5 * (-1) ** number, 0.0316, 0, -0.0316, 0.9995, 0]
+
+    assert open_study(write_slices(tmp_path, ct_slices(phantom_hu(), axes_affine("LPS")), edit)).receipt.slices == 12
+
+
+def test_a_chest_is_preferred_to_a_longer_head(tmp_path):
+    head = ct_slices(phantom_hu((40, 36, 20)), axes_affine("LPS"), description="Head 2.5")
+    chest = ct_slices(phantom_hu((40, 36, 8)), axes_affine("LPS"), description="Thorax 2.5")
+    write_slices(tmp_path / "a", head)
+    study = open_study(write_slices(tmp_path / "b", chest).parent)
+    assert study.receipt.series_description == "Thorax 2.5"
+    assert "does not name the chest" in study.receipt.series[1].reason
+
+
+def test_a_dicomdir_beside_the_slices_is_passed_over(tmp_path):
+    folder = write_slices(tmp_path, ct_slices(phantom_hu(), axes_affine("LPS")))
+    directory = pydicom.Dataset()
+    directory.FileSetID = "DISK1"
+    directory.file_meta = pydicom.dataset.FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    directory.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    directory.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    directory.save_as(folder / "DICOMDIR", enforce_file_format=True)
+    study = open_study(folder)
+    assert (study.receipt.slices, study.receipt.warnings, len(study.receipt.series)) == (12, (), 1)
+    with pytest.raises(StudyError, match="Give the whole folder"):
+        open_study(folder / "DICOMDIR")
