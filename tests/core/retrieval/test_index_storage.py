@@ -5,7 +5,6 @@ import pytest
 from word_engine import ROWS, WordEngine
 
 from core.errors import ConfigError, IndexFileError
-from core.folder import replace_folder
 from core.retrieval.build import build_index
 from core.retrieval.layout import lay_out
 from core.retrieval.storage import load_index, save_index
@@ -33,22 +32,6 @@ def test_saving_again_replaces_an_index_but_never_other_files(index, engine, tmp
         save_index(index, folder)
     assert (folder / "thesis.txt").read_text() == "mine"
     assert len(load_index(folder).labels) == 2
-
-
-def write_half(target):
-    with replace_folder(target, "m.json") as fresh:
-        (fresh / "half").write_text("x")
-        raise ZeroDivisionError
-
-
-def test_a_failed_write_leaves_the_old_folder_and_no_debris(tmp_path):
-    target = tmp_path / "out"
-    with replace_folder(target, "m.json") as fresh:
-        (fresh / "m.json").write_text(json.dumps({"files": []}))
-    with pytest.raises(ZeroDivisionError):
-        write_half(target)
-    assert [path.name for path in target.iterdir()] == ["m.json"]
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_in_the_way_is_refused(index, tmp_path):
