@@ -3,11 +3,12 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from core.report.lexicon import BY_ORGAN, FINDING_TERMS, ORGAN_FAMILIES, USUAL_ORGANS
+from core.report.lexicon import FINDING_TERMS
 from core.report.negation import Statement, split_clauses
 from core.report.organs import OrganMention, find_organs, names_with_side, side_words, single_side
 from core.report.parsed import Laterality, Mention
 from core.report.placement import OWN_PLACE, Found, Placement
+from core.report.places import BY_ORGAN, ORGAN_FAMILIES, USUAL_ORGANS
 from core.report.sizes import find_sizes
 from core.report.words import BREAKS, Span, TermFinder, Token, split_tokens
 

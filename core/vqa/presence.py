@@ -1,7 +1,7 @@
 """Is it there? The report's word and the heat map's, and whether they agree."""
 
-from core.report.lexicon import USUAL_ORGANS
 from core.report.organs import names_with_side
+from core.report.places import USUAL_ORGANS
 from core.vqa.evidence import Answer, CaseEvidence, Evidence, Measurement, abstain
 from core.vqa.heart import ENLARGED_ABOVE, NORMAL_BELOW, measure_heart_width
 from core.vqa.question import Question

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from core.report.lexicon import USUAL_ORGANS
 from core.report.organs import names_with_side
 from core.report.parsed import Existence, Mention, ParsedReport, Sentence
+from core.report.places import USUAL_ORGANS
 from core.structures import parts_of
 from core.vqa.question import Question
 

@@ -1,8 +1,8 @@
 """Findings, organs and points as a person says them."""
 
-from core.report.lexicon import USUAL_ORGANS
 from core.report.organs import names_with_side
 from core.report.parsed import Laterality, Mention
+from core.report.places import USUAL_ORGANS
 from core.structures import spoken_name
 from core.vqa.evidence import Point
 
