@@ -55,6 +55,7 @@ def _segmentation(
     made_by: tuple[str, str],
 ) -> "hd.seg.Segmentation":
     import highdicom as hd  # half a second, needed for this export only
+    from pydicom.errors import BytesLengthException
 
     consecutive = np.zeros(256, np.uint8)
     consecutive[numbers] = np.arange(1, len(numbers) + 1)
@@ -79,7 +80,7 @@ def _segmentation(
             content_label="ORGANS",
             content_description="Organ masks, research use only",
         )
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, LookupError, TypeError, NotImplementedError, BytesLengthException) as error:
         raise StudyError(
             f"A DICOM SEG cannot refer to this series ({error}). Expected complete DICOM headers: export NIfTI instead."
         ) from error

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 
 from core.progress import Progress, silent
 from core.reading.dicom_frames import frame_headers
@@ -43,25 +45,28 @@ class SliceFile:
     file: pydicom.Dataset | None = None
     """Header of the whole multi-frame file."""
 
+    def value(self, keyword: str) -> object:
+        """What the header holds, converted now; None where it is absent or damaged."""
+        try:
+            return self.header.get(keyword)
+        except DICOM_DAMAGE:
+            return None
+
     def text(self, keyword: str) -> str:
         """The value as words, "" where absent."""
-        value = self.header.get(keyword)
+        value = self.value(keyword)
         if value is None:
             return ""
-        return (
-            "\\".join(str(part) for part in value)
-            if isinstance(value, list | pydicom.multival.MultiValue)
-            else str(value)
-        )
+        return "\\".join(str(part) for part in value) if isinstance(value, list | MultiValue) else str(value)
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
         """`count` numbers, or None where they are absent or damaged."""
-        value = self.header.get(keyword)
+        value = self.value(keyword)
         try:
-            parts = [float(part) for part in (value if count > 1 else [value])]
+            parts = [float(part) for part in (value if count > 1 else [value])]  # type: ignore[attr-defined]
         except (TypeError, ValueError):
             return None
-        return tuple(parts) if len(parts) == count else None
+        return tuple(parts) if len(parts) == count and np.isfinite(parts).all() else None
 
     @property
     def uid(self) -> str:
@@ -107,13 +112,13 @@ def _read_slices(path: Path) -> list[SliceFile] | None:
             if DEFLATED_DICOM in file.read(HEAD_BYTES):
                 return None
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        for element in (*header.file_meta, *header):  # converted when first used: let damage show here
-            str(element.value) if element.VR != "SQ" else len(element.value)
+        meta_class = header.file_meta.get("MediaStorageSOPClassUID")  # converted when first used: let damage show here
+        header.file_meta.get("TransferSyntaxUID"), header.get("PixelSpacing")
         frames = frame_headers(header) if header.get("SOPClassUID") in ENHANCED_CT else []
     except DICOM_DAMAGE:
         return None
-    if "SOPClassUID" not in header and "MediaStorageSOPClassUID" in header.file_meta:
-        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID
+    if "SOPClassUID" not in header and meta_class:
+        header.SOPClassUID = meta_class
     if not header:
         return None
     return [SliceFile(path, frame, n, header) for n, frame in enumerate(frames)] or [SliceFile(path, header)]

@@ -43,9 +43,9 @@ def read_stack(stack: Stack, progress: Progress = silent) -> Scan:
             raise StudyError(
                 f"{item.path.name} holds {stored.shape} pixels, its header says otherwise. Export it again."
             )
-        rescale = rescale_of(item.header)
+        rescale = rescale_of(item)
         array.put(index, stored.T[:, :, None], *rescale)
-        padded += _blank_padding(array.values[:, :, index], stored.T, item.header, rescale)
+        padded += _blank_padding(array.values[:, :, index], stored.T, item, rescale)
         used.add(rescale)
         progress((index + 1) / shape[2], f"Reading slice {index + 1} of {shape[2]}")
     return Scan(
@@ -86,37 +86,34 @@ def _stored_plane(item: SliceFile) -> np.ndarray:
     return pixel_array(image)
 
 
-def rescale_of(header: pydicom.Dataset) -> Rescale:
+def rescale_of(item: SliceFile) -> Rescale:
     """Slope and intercept of a slice or frame; 1 and 0 where it gives none."""
-    try:
-        slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
-    except (TypeError, ValueError):
-        return Rescale(1.0, 0.0)
-    return Rescale(slope, intercept) if np.isfinite([slope, intercept]).all() else Rescale(1.0, 0.0)
+    slope, intercept = item.numbers("RescaleSlope", 1), item.numbers("RescaleIntercept", 1)
+    return Rescale(slope[0] if slope and slope[0] else 1.0, intercept[0] if intercept else 0.0)
 
 
 def doubts(first: SliceFile) -> list[str]:
     """What makes the values doubtful, in plain words."""
-    header, found = first.header, []
+    found = []
     if first.text("LossyImageCompression") == "01" or first.syntax in LOSSY_SYNTAXES:
         found.append("The images were compressed with loss: fine texture and densities may be altered.")
-    if header.get("RescaleIntercept") is None or header.get("RescaleSlope") is None:
+    if first.numbers("RescaleIntercept", 1) is None or first.numbers("RescaleSlope", 1) is None:
         found.append("The series gives no rescale slope and intercept: stored values were taken for Hounsfield units.")
-    if str(header.get("RescaleType") or "HU").strip().upper() not in ("HU", "HU_MOD"):
-        found.append(f"The series says its values are {header.RescaleType}, not Hounsfield units.")
+    unit = first.text("RescaleType").strip().upper()
+    if unit not in ("", "HU", "HU_MOD"):
+        found.append(f"The series says its values are {unit}, not Hounsfield units.")
     return found
 
 
-def _blank_padding(plane: np.ndarray, stored: np.ndarray, header: pydicom.Dataset, rescale: Rescale) -> int:
+def _blank_padding(plane: np.ndarray, stored: np.ndarray, item: SliceFile, rescale: Rescale) -> int:
     """Set declared padding in an HU plane to air, in place; how many pixels. Only values no tissue can have count."""
-    try:
-        padding = int(header.PixelPaddingValue)
-    except (AttributeError, TypeError, ValueError):
+    padding = item.numbers("PixelPaddingValue", 1)
+    if padding is None:
         return 0
-    hu = padding * rescale.slope + rescale.intercept
+    hu = padding[0] * rescale.slope + rescale.intercept
     if -1000 <= hu <= 4000:  # a wrong declaration must not turn water into air
         return 0
-    found = stored == padding
+    found = stored == padding[0]
     plane[found] = AIR_HU
     return int(found.sum())
 

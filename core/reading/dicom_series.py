@@ -76,7 +76,7 @@ def _reason_against_syntax(item: SliceFile) -> str:
 
 
 def _kind_words(item: SliceFile) -> str:
-    uid = item.header.get("SOPClassUID")
+    uid = item.value("SOPClassUID")
     return f"{getattr(uid, 'name', 'an object of no stated kind')} ({item.text('Modality') or 'no modality'})"
 
 
