@@ -1,6 +1,8 @@
 """Keeps the page to itself. To be called before gradio is imported, which it therefore does not import."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,7 +16,9 @@ QUIET = {
 
 
 def keep_quiet(environ: dict[str, str] | os._Environ[str]) -> None:
-    """Set `QUIET`, and give uploads a temporary folder of this process alone."""
+    """Set `QUIET`, and give uploads a temporary folder of this process alone, which goes when the process ends."""
     for name, value in QUIET.items():
         environ.setdefault(name, value)
-    environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.mkdtemp(prefix="asap-viewer-")).resolve()))
+    if "GRADIO_TEMP_DIR" not in environ:
+        environ["GRADIO_TEMP_DIR"] = folder = str(Path(tempfile.mkdtemp(prefix="asap-viewer-")).resolve())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Puts the page on the network: our own routes first, Gradio behind them, nothing leaves the machine."""
 
+import mimetypes
 import secrets
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 from typing import Any
 
 import gradio as gr
@@ -10,11 +10,15 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asap_viewer.served import BROWSER_COOKIE, Owner, VolumeServer
 from asap_viewer.viewer import STATIC_DIR, STATIC_PATH
 from core.errors import ConfigError
+
+
+mimetypes.add_type("text/javascript", ".js")  # some systems say text/plain, and browsers then refuse modules
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def build_app(page: gr.Blocks, served: VolumeServer, config: ServerConfig, **loo
     app = FastAPI(title="ASAP Viewer", docs_url=None, redoc_url=None, openapi_url=None)
     prefix = config.path.rstrip("/")
     app.include_router(served.router(), prefix=prefix)
-    app.mount(f"{prefix}/{STATIC_PATH}", StaticFiles(directory=STATIC_DIR))
+    app.mount(f"{prefix}/{STATIC_PATH}", Scripts(directory=STATIC_DIR))
     app.add_middleware(BrowserCookie)
 
     def forget(request: gr.Request) -> None:
@@ -73,6 +77,15 @@ def serve(app: FastAPI, config: ServerConfig) -> None:
     uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=3)
 
 
+class Scripts(StaticFiles):
+    """Our scripts and styles; browsers ask each time (304), so that an upgrade never mixes two versions."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 class BrowserCookie:
     """ASGI middleware: gives every browser a random cookie with its first page, to tie volume addresses to it."""
 
@@ -95,8 +108,8 @@ class BrowserCookie:
 
 
 def _has_cookie(scope: Scope) -> bool:
-    sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
-    return bool(BROWSER_COOKIE in SimpleCookie(sent.decode("latin-1")))
+    sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
+    return any(part.strip().startswith(f"{BROWSER_COOKIE}=") for part in sent.split(";"))
 
 
 def _new_cookie() -> str:

@@ -40,6 +40,14 @@ class Pen {
     return context.measureText(words).width;
   }
 
+  // A darkened box, so that writing is read on bright bone too.
+  shade(x, y, width, height) {
+    this.context.fillStyle = 'rgba(0, 0, 0, 0.45)';
+    this.context.beginPath();
+    this.context.roundRect(x, y, width, height, 4 * this.ratio);
+    this.context.fill();
+  }
+
   line(points, colour, width = 1) {
     const context = this.context;
     context.beginPath();
@@ -94,15 +102,23 @@ function drawScaleBar(pen, view) {
 
 function drawTitle(pen, view, state) {
   const { plane, marks } = view;
-  const edge = 10 * pen.ratio;
+  const [edge, line] = [10 * pen.ratio, 20 * pen.ratio];
   const mm = apply(state.case.affine, state.at)[plane.fixed];
   const count = state.case.shape[plane.fixed];
-  const width = pen.text(plane.name, edge, 20 * pen.ratio, { size: 13, weight: 650, colour: plane.colour });
-  pen.text(placeName(plane.fixed, mm), edge, 36 * pen.ratio, { size: 11 });
-  pen.text(`${Math.round(state.at[plane.fixed]) + 1}/${count}`, edge + width + 8 * pen.ratio, 20 * pen.ratio, { size: 11 });
-  const right = { size: 11, align: 'right' };
-  pen.text(`W ${Math.round(state.window.width)}  L ${Math.round(state.window.level)}`, marks.width - edge, 20 * pen.ratio, right);
-  if (state.slab.mm > 0) pen.text(slabName(state.slab), marks.width - edge, 36 * pen.ratio, { ...right, colour: '#ffd98a' });
+  pen.shade(4 * pen.ratio, 5 * pen.ratio, 128 * pen.ratio, 38 * pen.ratio);
+  const width = pen.text(plane.name, edge, line, { size: 13, weight: 650, colour: plane.colour });
+  pen.text(placeName(plane.fixed, mm), edge, line + 16 * pen.ratio, { size: 11 });
+  pen.text(`${Math.round(state.at[plane.fixed]) + 1}/${count}`, edge + width + 8 * pen.ratio, line, { size: 11 });
+  if (marks.width > 260 * pen.ratio) drawWindow(pen, marks, state);
+}
+
+// Window and slab, in the right corner where there is room for them.
+function drawWindow(pen, marks, { window: shown, slab }) {
+  const [edge, line] = [marks.width - 10 * pen.ratio, 20 * pen.ratio];
+  const style = { size: 11, align: 'right' };
+  pen.shade(marks.width - 108 * pen.ratio, 5 * pen.ratio, 104 * pen.ratio, (slab.mm > 0 ? 38 : 21) * pen.ratio);
+  pen.text(`W ${Math.round(shown.width)}  L ${Math.round(shown.level)}`.replace('-', '−'), edge, line, style);
+  if (slab.mm > 0) pen.text(slabName(slab), edge, line + 16 * pen.ratio, { ...style, colour: '#ffd98a' });
 }
 
 export function slabName({ mm, mode }) {

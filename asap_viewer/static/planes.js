@@ -172,7 +172,7 @@ export class PlaneView {
     const { across } = this.plane;
     let picture = takeLabels(labels, this.plane, index, shown);
     let pixels = (this.scale * this.reference.spacing_mm[across]) / labels.scale[across]; // screen pixels per label
-    for (let times = 0; times < 2 && pixels > 1.5; times += 1, pixels /= 2) picture = doubleLabels(picture);
+    for (let times = 0; times < 2 && pixels > 1.8; times += 1, pixels /= 2) picture = doubleLabels(picture);
     return picture;
   }
 

@@ -82,25 +82,24 @@ export function takeLabels(layer, plane, index, shown) {
 // these agree and the opposite ones do not. Every label it writes is one of the four neighbours or the voxel's own.
 export function doubleLabels({ labels, width, height }) {
   const out = new Uint8Array(width * height * 4);
-  const wide = width * 2;
+  const pairs = new Uint16Array(out.buffer); // two equal neighbours written at once
   for (let y = 0; y < height; y += 1) {
     const up = y > 0 ? -width : 0;
     const down = y < height - 1 ? width : 0;
-    for (let x = 0; x < width; x += 1) {
-      const p = y * width + x;
-      const own = labels[p];
-      const [n, s] = [labels[p + up], labels[p + down]];
-      const w = labels[x > 0 ? p - 1 : p];
-      const e = labels[x < width - 1 ? p + 1 : p];
-      const o = y * 2 * wide + x * 2;
-      const mixed = n !== s && w !== e;
-      out[o] = mixed && w === n ? w : own;
-      out[o + 1] = mixed && n === e ? e : own;
-      out[o + wide] = mixed && w === s ? w : own;
-      out[o + wide + 1] = mixed && s === e ? e : own;
+    let [west, own] = [labels[y * width], labels[y * width]];
+    for (let x = 0, p = y * width; x < width; x += 1, p += 1) {
+      const east = x < width - 1 ? labels[p + 1] : own;
+      const [north, south] = [labels[p + up], labels[p + down]];
+      const o = y * 2 * width + x;
+      if (north !== south && west !== east) {
+        pairs[o] = (west === north ? west : own) | ((north === east ? east : own) << 8);
+        pairs[o + width] = (west === south ? west : own) | ((south === east ? east : own) << 8);
+      } else pairs[o] = pairs[o + width] = own * 257;
+      west = own;
+      own = east;
     }
   }
-  return { labels: out, width: wide, height: height * 2 };
+  return { labels: out, width: width * 2, height: height * 2 };
 }
 
 // Fill and outline at screen resolution. columns[x], rows[y]: label picture index under a screen pixel, -1 outside.
@@ -133,16 +132,14 @@ export function paintLabels(picture, columns, rows, tables, out) {
 }
 
 function paintRow(here, above, below, fill, line, out, start) {
-  const width = here.length;
-  for (let x = 0; x < width; x += 1) {
-    const own = here[x];
-    if (own === 0) {
-      out[start + x] = 0;
-      continue;
-    }
-    const left = x > 0 ? here[x - 1] : own;
-    const right = x < width - 1 ? here[x + 1] : own;
-    const isEdge = left !== own || right !== own || above[x] !== own || below[x] !== own;
-    out[start + x] = isEdge ? line[own] : fill[own];
+  const last = here.length - 1;
+  let [left, own] = [here[0], here[0]];
+  for (let x = 0; x <= last; x += 1) {
+    const right = x < last ? here[x + 1] : own;
+    if (own === 0) out[start + x] = 0;
+    else if (left !== own || right !== own || above[x] !== own || below[x] !== own) out[start + x] = line[own];
+    else out[start + x] = fill[own];
+    left = own;
+    own = right;
   }
 }

@@ -97,7 +97,7 @@ def test_lost_volume_is_said_in_words(browser, running):
     page = browser.new_context().new_page()
     page.route("**/asap/volume/*", lambda route: route.fulfill(status=404, body="gone"))
     page.goto(running.url)
-    page.wait_for_selector(".ctv-error", timeout=15000)
+    page.wait_for_selector(".ctv-error", timeout=60000)
     assert "open the case again" in page.locator(".ctv-error").inner_text()
     page.context.close()
 
@@ -106,7 +106,7 @@ def test_broken_off_volume_is_said_in_words(browser, running):
     page = browser.new_context().new_page()
     page.route("**/asap/volume/*", lambda route: route.fulfill(status=200, body="short"))
     page.goto(running.url)
-    page.wait_for_selector(".ctv-error", timeout=15000)
+    page.wait_for_selector(".ctv-error", timeout=60000)
     assert "broke off after 5 of 128000 bytes" in page.locator(".ctv-error").inner_text()
     page.context.close()
 

@@ -146,7 +146,7 @@ def wish(page: Any, text: str) -> None:
     field.fill(text)
     field.press("Enter")
     page.wait_for_function(
-        "(before) => document.querySelector('#done textarea, #done input').value !== before", arg=before, timeout=20000
+        "(before) => document.querySelector('#done textarea, #done input').value !== before", arg=before, timeout=60000
     )
     settle(page)
 
@@ -163,7 +163,7 @@ def wait_shown(page: Any) -> None:
     page.wait_for_function(
         "() => { const v = document.querySelector('.asap-viewer')?.viewer;"
         " return v && v.ct && (!v.case.labels || v.labels) && v.stage.views[0].composed && !v.stage.frame }",
-        timeout=20000,
+        timeout=60000,
     )
     settle(page)
 
