@@ -14,7 +14,7 @@ from core.vqa.evidence import (
 )
 from core.vqa.lesions import answer_location, answer_side, answer_size
 from core.vqa.measuring import answer_comparison, answer_density, answer_organ_size, answer_volume
-from core.vqa.overview import answer_change, answer_description, answer_normality
+from core.vqa.overview import answer_attribute, answer_change, answer_description, answer_normality
 from core.vqa.presence import answer_presence
 from core.vqa.question import Kind, Question, one_by_one, parse_question
 
@@ -58,6 +58,7 @@ _ANSWERERS: dict[Kind, Callable[[Question, CaseEvidence], Answer]] = {
     "volume": answer_volume,
     "density": answer_density,
     "change": answer_change,
+    "attribute": answer_attribute,
     "normality": answer_normality,
     "description": answer_description,
     "unknown": _answer_unknown,

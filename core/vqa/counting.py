@@ -95,4 +95,4 @@ def _words(statement: Statement) -> list[str]:
 
 def _counted(statement: Statement, case: CaseEvidence, number: int) -> Evidence:
     evidence = report_evidence(statement, case)
-    return Evidence("report", evidence.organ, evidence.peak_ras_mm, Measurement(number, ""), evidence.sentence)
+    return Evidence("report", evidence.organ, evidence.peak_ras_mm, Measurement(number, "count"), evidence.sentence)

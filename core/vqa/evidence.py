@@ -25,15 +25,16 @@ NEAR_MM = 10.0
 
 
 class Measurement(NamedTuple):
-    """A number that never goes without its unit."""
+    """A number that never goes without what it counts."""
 
     value: float
-    unit: str  # "mm", "mL", "HU", "" for a ratio or a count
+    unit: str  # "mm", "mL" or "HU"; for numbers without a unit what they are: "cardiothoracic ratio", "count"
 
     def __str__(self) -> str:
-        digits = 2 if self.unit == "" and self.value != int(self.value) else 0 if abs(self.value) >= 100 else 1
-        text = f"{self.value:,.{digits}f}" if digits else f"{self.value:,.0f}"
-        return f"{text.removesuffix('.0')} {self.unit}".strip()
+        if self.unit not in ("mm", "mL", "HU"):
+            return f"{self.unit} {self.value:.2f}".removesuffix(".00")
+        digits = 0 if abs(self.value) >= 100 else 1
+        return f"{self.value:,.{digits}f}".removesuffix(".0") + f" {self.unit}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from core.report.sizes import find_sizes
 from core.structures import side_of
 from core.vqa.evidence import Answer, CaseEvidence, Evidence, abstain
-from core.vqa.presence import DISPUTED, STATED, SURE, also, expected_organs, report_evidence
+from core.vqa.presence import DISPUTED, STATED, SURE, also, claim_of, expected_organs, report_evidence
 from core.vqa.question import Question
 from core.vqa.statements import (
     Statement,
@@ -29,7 +29,7 @@ def answer_location(question: Question, case: CaseEvidence) -> Answer:
     first = most_detailed(found)
     if not places:
         return _from_heat_map(question, case, side_only=False)
-    support = support_of(case, first.sentence.text, first.mention.organs)
+    support = support_of(case, claim_of(first), first.mention.organs)
     said = f"The report puts {say_with_article(question.finding)} {'; '.join(places)} (sentence {say_numbers(found)})."
     return _with_support(said, first, case, support)
 
@@ -42,7 +42,7 @@ def answer_side(question: Question, case: CaseEvidence) -> Answer:
     sides = {side for s in found for side in _sides(s)}
     side = "bilateral" if len(sides) > 1 else next(iter(sides))
     first = most_detailed(found)
-    support = support_of(case, first.sentence.text, first.mention.organs)
+    support = support_of(case, claim_of(first), first.mention.organs)
     said = f"The report puts {say_with_article(question.finding)} {say_side(side)} (sentence {say_numbers(found)})."  # type: ignore[arg-type]
     return _with_support(said, first, case, support)
 
@@ -53,7 +53,7 @@ def answer_size(question: Question, case: CaseEvidence) -> Answer:
     sized = sorted((s for s in found if s.mention.sizes_mm), key=lambda s: -max(s.mention.sizes_mm))
     if not sized:
         return _without_size(question, case, found)
-    support = support_of(case, sized[0].sentence.text, sized[0].mention.organs)
+    support = support_of(case, claim_of(sized[0]), sized[0].mention.organs)
     evidence = report_evidence(sized[0], case, support)
     told = list(dict.fromkeys(_say_size(s) for s in sized))
     text = _verdict(question, sized) + f"The report gives {'; '.join(told)} (sentence {say_numbers(sized)})."

@@ -33,7 +33,9 @@ def answer_organ_size(question: Question, case: CaseEvidence) -> Answer:
             text += f"cardiothoracic ratio {width.ratio:.2f}."
             volume = case.measure("heart")
             text += f" Its mask holds {volume.volume_ml:,.0f} mL." if volume else ""
-            return Answer(text, MEASURED, Evidence("masks", organ, centre, Measurement(width.ratio, "")))
+            return Answer(
+                text, MEASURED, Evidence("masks", organ, centre, Measurement(width.ratio, "cardiothoracic ratio"))
+            )
     return _tell(question, case, "volume")
 
 

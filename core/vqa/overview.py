@@ -4,7 +4,7 @@ from core.report.parsed import Sentence
 from core.report.words import split_tokens
 from core.vqa.evidence import Answer, CaseEvidence, Evidence, Measurement, abstain
 from core.vqa.presence import STATED, report_evidence
-from core.vqa.question import Question
+from core.vqa.question import ATTRIBUTES, Question
 from core.vqa.statements import Statement, is_definite, sentences_about, statements_about, with_existence
 from core.vqa.wording import say_finding, say_mention, say_organs
 
@@ -13,6 +13,12 @@ _NORMAL = frozenset("normal natural unremarkable clear patent open preserved int
 _CHANGE = frozenset(
     """stable unchanged new newly grown increased decreased regressed progressed progression regression change
     difference previous prior resolved disappeared smaller larger enlarged""".split()
+)
+
+
+_SYNONYMS = (
+    {"calcified", "calcific", "calcification"},
+    {"malignant", "malignancy", "cancer", "cancerous", "carcinoma", "metastatic", "metastasis"},
 )
 
 
@@ -61,7 +67,7 @@ def answer_change(question: Question, case: CaseEvidence) -> Answer:
     about = [s.sentence for s in statements_about(case.report, question)] if question.finding else []
     if not question.finding:
         about = sentences_about(case.report, question.organs)
-    telling = [sentence for sentence in about if _CHANGE & {token.word for token in split_tokens(sentence.text)}]
+    telling = [sentence for sentence in about if _CHANGE & _words_of(sentence.text)]
     if not telling:
         named = say_finding(question.finding) or say_organs(question.organs)
         return abstain(f"only one CT is open, and the report says nothing of change in the {named}.")
@@ -73,8 +79,30 @@ def answer_change(question: Question, case: CaseEvidence) -> Answer:
     return Answer(text, STATED, Evidence("report", organ, centre, None, telling[0].index))
 
 
+def answer_attribute(question: Question, case: CaseEvidence) -> Answer:
+    """Calcified, malignant, acute ...: the sentence of the report that uses the word, and nothing else."""
+    asked = ATTRIBUTES & _words_of(question.text)
+    about = [s.sentence for s in statements_about(case.report, question)] if question.finding else []
+    if not question.finding:
+        about = sentences_about(case.report, question.organs)
+    telling = [sentence for sentence in about if asked & _words_of(sentence.text)]
+    if not telling:
+        return abstain(f"the report does not say so, and neither masks nor heat maps show {', '.join(sorted(asked))}.")
+    text = f'The report says: "{telling[0].text}" (sentence {telling[0].index}).'
+    organ, centre = case.place_of(telling[0].organs)
+    return Answer(text, STATED, Evidence("report", organ, centre, None, telling[0].index))
+
+
+def _words_of(text: str) -> set[str]:
+    """Words of a text, those for calcium and for cancer taken as one each."""
+    words = {token.word for token in split_tokens(text)}
+    for group in _SYNONYMS:
+        words |= group if group & words else set()
+    return words
+
+
 def _is_called_normal(sentence: Sentence) -> bool:
-    words = {token.word for token in split_tokens(sentence.text)}
+    words = _words_of(sentence.text)
     return bool(_NORMAL & words) and "not" not in words
 
 

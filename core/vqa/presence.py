@@ -25,6 +25,8 @@ from core.vqa.wording import (
 
 SURE = 0.95  # report and heat map agree
 STATED = 0.85  # the report alone
+LONGEST_GROUNDED = 300
+"""Characters; an engine's text encoder cuts longer sentences."""
 DISPUTED = 0.5  # they disagree, or the report leaves it open
 
 
@@ -61,13 +63,16 @@ def also(support: Support) -> tuple[Evidence, ...]:
     return () if support.verdict == "none" else (support.evidence,)
 
 
-def _claim(statement: Statement) -> str:
-    mention = statement.mention
+def claim_of(statement: Statement) -> str:
+    """What to ground: the sentence itself, or its one finding as a plain sentence when it says more than that."""
+    mention, sentence = statement.mention, statement.sentence
+    if len(sentence.mentions) == 1 and mention.existence == "present" and len(sentence.text) <= LONGEST_GROUNDED:
+        return sentence.text
     return to_sentence(mention.finding, mention.organs, mention.laterality)
 
 
 def _stated(_question: Question, case: CaseEvidence, statement: Statement) -> Answer:
-    support = support_of(case, statement.sentence.text, statement.mention.organs)
+    support = support_of(case, claim_of(statement), statement.mention.organs)
     said = f"Yes. The report states {say_mention(statement.mention)} (sentence {statement.sentence.index})."
     evidence = report_evidence(statement, case, support)
     if support.verdict == "present":
@@ -93,7 +98,7 @@ def _denied(question: Question, case: CaseEvidence, statement: Statement) -> Ans
 
 
 def _left_open(question: Question, case: CaseEvidence, statement: Statement) -> Answer:
-    support = support_of(case, _claim(statement))
+    support = support_of(case, claim_of(statement))
     said = (
         f"Uncertain. The report leaves {say_with_article(question.finding)} open (sentence {statement.sentence.index})."
     )
@@ -172,7 +177,7 @@ def _answer_heart(question: Question, case: CaseEvidence) -> Answer | None:
     measured = f"The cardiothoracic ratio measured on axial CT is {width.ratio:.2f} "
     measured += f"(heart {width.heart_mm:.0f} mm, chest {width.chest_mm:.0f} mm)."
     organ, centre = case.place_of(("heart",))
-    evidence = Evidence("masks", organ, centre, Measurement(width.ratio, ""))
+    evidence = Evidence("masks", organ, centre, Measurement(width.ratio, "cardiothoracic ratio"))
     stated = statements_about(case.report, question)
     if not stated:
         word = {"present": "Probably.", "absent": "Probably not.", "uncertain": "Borderline."}[verdict]

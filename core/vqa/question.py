@@ -21,6 +21,7 @@ Kind = Literal[
     "volume",
     "density",
     "change",
+    "attribute",
     "normality",
     "description",
     "unknown",
@@ -66,7 +67,7 @@ _CUES: dict[Kind, tuple[str, ...]] = {
         "left or right",
         "right or left",
         "laterality",
-        "unilateral or bilateral",
+        "unilateral|bilateral",
         "one side or both",
     ),
     "volume": ("volume|volumes", "ml", "milliliter|millilitre|litre|liter", "cc", "capacity"),
@@ -80,6 +81,7 @@ _CUES: dict[Kind, tuple[str, ...]] = {
     ),
     "size": (
         "how big|large|long|wide|thick|small|tall|deep",
+        "largest|biggest|smallest",
         "size|diameter|dimension|width|thickness|length|extent|measurement|measure",
         "mm|cm",
         "ratio|ctr",
@@ -130,7 +132,9 @@ def parse_question(text: str) -> Question:
     finding = named[0].finding if named else ""
     organs = named[0].organs if named and reading.organs else reading.organs
     side = named[0].laterality if named else reading.laterality
-    kind = _kind_about_finding(words, finding) if finding else _kind_about_organ(words, bool(organs))
+    kind: Kind = _kind_about_finding(words, finding) if finding else _kind_about_organ(words, bool(organs))
+    if kind in ("presence", "description", "unknown", "normality") and not ATTRIBUTES.isdisjoint(words):
+        kind = "attribute"
     asked = Question(tidy, kind, finding, organs, side, _direction(words), words[0] in _YES_NO)
     if kind != "presence":
         return asked
@@ -144,6 +148,13 @@ def one_by_one(question: Question) -> tuple[Question, ...]:
     return (replace(question, others=()), *question.others)
 
 
+ATTRIBUTES = frozenset(
+    """calcified calcific spiculated solid cystic cavitary cavitated lobulated smooth irregular round subpleural
+    loculated mild moderate severe acute chronic suspicious malignant malignancy benign cancer cancerous carcinoma
+    infectious infected inflammatory displaced healed incidental nonspecific treated operated biopsy caused why when
+    dangerous serious prognosis should recommended treatment""".split()
+)
+"""Words that ask for more than presence; only the report's own words can answer them."""
 _NO_FINDINGS = frozenset(("lesion", "dilatation"))
 """Too vague to be looked up when no organ makes them definite."""
 

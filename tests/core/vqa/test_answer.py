@@ -13,7 +13,7 @@ from core.report.parse import parse_report
 from core.retrieval.results import Hit
 from core.structures import BY_NAME
 from core.volume import Grid, Volume
-from core.vqa.answer import CaseEvidence, answer_question, describe_answer
+from core.vqa.answer import CaseEvidence, Measurement, answer_question, describe_answer
 from core.vqa.heart import measure_heart_width
 
 SHAPE = (60, 40, 30)
@@ -139,6 +139,33 @@ def test_engine_that_cannot_run_is_named():
     answer = answer_question("Is there a nodule?", case_of(REPORT, broken))
     assert answer.text.startswith("Yes.")
     assert "No checkpoint was found" in answer.text
+
+
+def test_attributes_only_in_the_words_of_the_report():
+    """ "Is the nodule malignant?" must not be answered with "Yes, there is a nodule"."""
+    report = "A calcified nodule in the left lower lobe."
+    assert "calcified nodule" in answer_question("Is the nodule calcified?", case_of(report)).text
+    assert answer_question("Is the nodule malignant?", case_of(report, grounder(0.9))).abstained
+    assert answer_question("Is it cancer?", case_of(report, grounder(0.9))).abstained
+
+
+def test_a_long_or_mixed_sentence_is_grounded_as_one_plain_claim():
+    asked = []
+    report = "There is a nodule in the left lower lobe and an effusion on the right."
+    answer_question("Is there a nodule?", case_of(report, grounder(0.9, asked=asked)))
+    answer_question("Is there a nodule?", case_of(REPORT, grounder(0.9, asked=asked)))
+    assert asked == [
+        "There is a lung nodule in the left lower lobe.",
+        "There is a 12 x 9 mm nodule in the left lower lobe.",
+    ]
+
+
+def test_numbers_without_a_unit_say_what_they_are():
+    assert str(Measurement(0.4, "cardiothoracic ratio")) == "cardiothoracic ratio 0.40"
+    assert str(Measurement(2, "count")) == "count 2"
+    assert str(Measurement(1782.4, "mL")) == "1,782 mL"
+    assert str(Measurement(-850.0, "HU")) == "-850 HU"
+    assert str(Measurement(12.0, "mm")) == "12 mm"
 
 
 def test_location_agrees_with_the_peak():

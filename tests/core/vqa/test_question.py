@@ -39,6 +39,10 @@ from core.vqa.question import parse_question
         ("What about the nodule?", "description", "Lung nodule"),
         ("What is the weather?", "unknown", ""),
         ("How many fingers?", "unknown", ""),
+        ("Is the nodule calcified?", "attribute", "Lung nodule"),
+        ("Is it cancer?", "attribute", ""),
+        ("Is the effusion bilateral?", "side", "Pleural effusion"),
+        ("What is the largest nodule?", "size", "Lung nodule"),
     ],
 )
 def test_kind_and_finding(text, kind, finding):
