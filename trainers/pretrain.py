@@ -19,7 +19,15 @@ from core.errors import AsapError, ConfigError
 from core.models.asap import ASAP
 from core.models.asap_config import ASAPConfig
 from core.models.asap_file import save_asap
-from core.models.checkpoint import config_from_json, config_to_json, import_weights, read_published, write_atomically
+from core.models.checkpoint import (
+    config_from_json,
+    config_to_json,
+    import_weights,
+    load_strictly,
+    read_published,
+    read_weights,
+    write_atomically,
+)
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.synthesis.reports import generate_reports
 from trainers.batches import Studies
@@ -51,6 +59,8 @@ class PretrainConfig:
     """JSON with every size and switch, as in a run's config.json under "model"; replaces the preset."""
     tokenizer: Path | None = None
     """Word-piece JSON; without it one is learned from the reports (not for the full-size presets)."""
+    text: Path | None = None
+    """text.safetensors of trainers.text_encoder: vocabulary and weights of the text encoder."""
     init: Path | None = None
     """Published or own weights to start from; what fits is loaded, the encoder must."""
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -69,6 +79,8 @@ def pretrain(config: PretrainConfig) -> Path:
     _record(config, model_config, tokenizer)
     torch.manual_seed(config.loop.seed)
     model = RECIPES[config.recipe].build(model_config)
+    if config.text is not None:
+        load_strictly(model.bert_encoder, read_weights(config.text)[0], config.text.name)
     if config.init is not None:
         sys.stderr.write(f"{config.init.name}: {import_weights(model, read_published(config.init))}\n")
     trained = train(model, studies, config.loop, config.out, RECIPES[config.recipe].requires)
@@ -97,6 +109,8 @@ def _tokenizer(config: PretrainConfig) -> ReportTokenizer:
     begun = config.out / TOKENIZER
     if begun.is_file():
         return ReportTokenizer.from_file(begun)
+    if config.text is not None:
+        return ReportTokenizer.from_json(read_weights(config.text)[1]["tokenizer"])
     if config.tokenizer is not None:
         return ReportTokenizer.from_file(config.tokenizer)
     if config.preset in ("released", "corrected") and config.model is None:
