@@ -12,6 +12,7 @@ _LUMEN_MM2 = (40.0, 900.0)
 _WIDEST_LUMEN_MM = 45.0
 _SHORTEST_MM = 25.0
 _MOST_ML = 130.0
+_FORK_MM = 12.0
 _LEAK = 1.35
 """A step of the threshold that multiplies the volume by more than this has broken through a wall."""
 _THRESHOLDS_HU = range(-950, -640, 20)
@@ -98,15 +99,22 @@ def _grow_until_leak(frame: Frame, body: np.ndarray, seed: np.ndarray) -> np.nda
 
 
 def _carina_slice(tree: np.ndarray, frame: Frame) -> int:
-    """Index of the lowest axial slice above the fork; 0 when no fork is in view."""
-    z_top = int(np.flatnonzero(tree.any(axis=(0, 1)))[-1])
-    for z in range(z_top, 0, -1):
-        labels, counts = components(tree[:, :, z : z + 1])
-        large = np.flatnonzero(counts * frame.edge_mm**2 > 30.0)
-        large = large[large > 0]
-        if len(large) < 2:
-            continue
-        x = [np.nonzero(labels == label)[0].mean() for label in large]
-        if (max(x) - min(x)) * frame.edge_mm > 12.0:
-            return z + 1
+    """Index of the lowest axial slice above the fork; 0 when no fork is in view.
+
+    A fork stays one over several slices; air in the oesophagus or a leak beside the trachea does not.
+    """
+    tall = max(1, round(_FORK_MM / frame.edge_mm))
+    forked = 0
+    for z in range(int(np.flatnonzero(tree.any(axis=(0, 1)))[-1]), -1, -1):
+        forked = forked + 1 if _is_forked(tree[:, :, z], frame.edge_mm) else 0
+        if forked == tall:
+            return z + tall
     return 0
+
+
+def _is_forked(section: np.ndarray, edge_mm: float) -> bool:
+    """Whether an axial section (X, Y) of the airway shows two wide lumina side by side and nothing between."""
+    labels, counts = components(section[:, :, None])
+    large = [label for label in np.flatnonzero(counts * edge_mm**2 > 30.0) if label > 0]
+    x_mm = sorted(float(np.nonzero(labels == label)[0].mean()) * edge_mm for label in large)
+    return len(x_mm) >= 2 and x_mm[-1] - x_mm[0] > 12.0

@@ -18,6 +18,7 @@ from core.anatomy.pattern import Pattern, mirrored, pattern_of
 from core.anatomy.refinement import soft_organs, split_lobes, with_dense_parts
 from core.anatomy.registration import COARSE_MM, FINE_MM, fit_atlas, start_fit, warp_labels
 from core.anatomy.shapes import bounding_box
+from core.errors import ConfigError
 from core.progress import Progress, silent
 from core.structures import BY_NAME, LOBES_LEFT, LOBES_RIGHT, parts_of
 from core.volume import Volume
@@ -62,22 +63,35 @@ class _Result:
     notes: list[str] = field(default_factory=list)
 
 
-class EmbeddedSegmenter:
-    """Finds chest organs without any download; says what it could not find.
+@dataclass(frozen=True)
+class EmbeddedConfig:
+    """How fine the embedded engine works."""
 
-    edge_mm: voxel edge of the grid it works on; larger is faster and coarser.
-    """
+    edge_mm: float = WORK_MM
+    """Voxel edge of the grid it works on; larger is faster and coarser."""
+    rounds: tuple[int, int] = (60, 25)
+    """Rounds of deformation at 8 and at 4 mm."""
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.edge_mm <= 6.0:
+            raise ConfigError(f"edge_mm is {self.edge_mm}; expected 1 to 6 mm.")
+        if min(self.rounds) < 0:
+            raise ConfigError(f"rounds are {self.rounds}; expected two counts from 0.")
+
+
+class EmbeddedSegmenter:
+    """Finds chest organs without any download; says what it could not find."""
 
     name = ENGINE
 
-    def __init__(self, atlas: Atlas, edge_mm: float = WORK_MM) -> None:
+    def __init__(self, atlas: Atlas, config: EmbeddedConfig | None = None) -> None:
         self._atlas = atlas
-        self._edge_mm = edge_mm
+        self.config = config or EmbeddedConfig()
 
     def segment(self, volume: Volume, progress: Progress = silent) -> OrganMasks:
         """Organ masks on `volume`'s grid; see `Segmenter`. Never raises for an odd CT: it finds less."""
         progress(0.0, "Preparing the scan")
-        frame = working_frame(volume, self._edge_mm)
+        frame = working_frame(volume, self.config.edge_mm)
         progress(0.05, "Finding body, airway and lungs")
         frame, found = _find_air(frame)
         result = _Result()
@@ -135,7 +149,7 @@ class EmbeddedSegmenter:
             pattern, start = other, other_start
             result.notes.append(_MIRRORED_NOTE)
         progress(0.4, "Deforming the atlas")
-        fit = fit_atlas(patient, pattern.channels, start.affine)
+        fit = fit_atlas(patient, pattern.channels, start.affine, self.config.rounds)
         return warp_labels(pattern.labels, pattern.grid, fit, frame.grid)
 
     @cached_property

@@ -9,11 +9,11 @@ import numpy as np
 from core.anatomy.masks import OrganMasks
 from core.anatomy.provided import load_masks as load_masks  # measured like any engine's masks
 from core.structures import BY_NUMBER, parts_of
-from core.volume import Volume
+from core.volume import Grid, Volume
 
 UNIONS_MEASURED = ("lung_left", "lung_right", "lung")
 _RIGHT_OF = (("liver", "spleen", 0.1), ("liver", "stomach", 0.1), ("spine", "heart", 0.02))
-"""(right, left, share): which usually lies right of which; nearer than `share` of the body's width decides nothing."""
+"""(right, left, share): which usually lies right of which; nearer than `share` of the image's width decides nothing."""
 
 
 class OrganMeasure(NamedTuple):
@@ -61,22 +61,28 @@ def measure_organs(volume: Volume, masks: OrganMasks) -> tuple[OrganMeasure, ...
 
 
 def _sum_by_label(hu: np.ndarray, labels: np.ndarray) -> _Sums:
-    """Sums over (X, Y, Z), a slab of x at a time so that no float copy of the whole CT is made."""
-    count = np.zeros(256, np.int64)
+    """Sums over (X, Y, Z), a sheet of x at a time so that no float copy of the whole CT is made."""
     total, squared = np.zeros(256), np.zeros(256)
-    index = np.zeros((3, 256))
-    for x in range(labels.shape[0]):
-        flat = labels[x].ravel()
-        value = hu[x].ravel().astype(np.float64)
-        here = np.bincount(flat, minlength=256)
+    for sheet, values in zip(labels, hu, strict=True):
+        value = values.ravel().astype(np.float64)
+        total += np.bincount(sheet.ravel(), weights=value, minlength=256)
+        squared += np.bincount(sheet.ravel(), weights=value * value, minlength=256)
+    count, voxel = _places(labels)
+    return _Sums(count, total, squared, voxel)
+
+
+def _places(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per label of (X, Y, Z) uint8: voxels (256,) int64, and the sum of their indices (3, 256) float64."""
+    count = np.zeros(256, np.int64)
+    voxel = np.zeros((3, 256))
+    for x, sheet in enumerate(labels):
+        by_row = _count_rows(sheet)
+        here = by_row.sum(axis=0)
         count += here
-        total += np.bincount(flat, weights=value, minlength=256)
-        squared += np.bincount(flat, weights=value * value, minlength=256)
-        index[0] += here * x
-        by_row = _count_rows(labels[x])
-        index[1] += np.arange(labels.shape[1]) @ by_row
-        index[2] += np.arange(labels.shape[2]) @ _count_rows(labels[x].T)
-    return _Sums(count, total, squared, index)
+        voxel[0] += here * x
+        voxel[1] += np.arange(sheet.shape[0]) @ by_row
+        voxel[2] += np.arange(sheet.shape[1]) @ _count_rows(sheet.T)
+    return count, voxel
 
 
 def _count_rows(plane: np.ndarray) -> np.ndarray:
@@ -97,15 +103,18 @@ def _measure(name: str, numbers: Iterable[int], sums: _Sums, volume: Volume) -> 
     return OrganMeasure(name, count * volume.grid.voxel_ml, mean, max(variance, 0.0) ** 0.5, centre, count)
 
 
-def orientation_check(masks: OrganMasks) -> OrientationCheck:
-    """Compare sides: liver right of spleen and stomach, heart left of the spine; a mirrored header shows here."""
-    by_x = np.stack([np.bincount(sheet.ravel(), minlength=256) for sheet in masks.labels])  # (X, 256)
-    occupied = np.flatnonzero(by_x[:, 1:].any(axis=1))
-    width = float(np.ptp(occupied)) if len(occupied) else 0.0
+def orientation_check(masks: OrganMasks, grid: Grid | None = None) -> OrientationCheck:
+    """Compare sides: liver right of spleen and stomach, heart left of the spine; a mirrored header shows here.
+
+    grid: the Volume's, needed for a tilted scan only; without it the array's x axis counts as left-right.
+    """
+    count, voxel = _places(masks.labels)
+    grid = grid or Grid(masks.labels.shape, np.eye(4))
+    width = grid.spacing_mm[0] * masks.labels.shape[0]
     agree: list[str] = []
     differ: list[str] = []
     for right, left, share in _RIGHT_OF:
-        gap = _centre_x(by_x, right) - _centre_x(by_x, left)  # x grows to the patient's right
+        gap = _x_mm(right, count, voxel, grid) - _x_mm(left, count, voxel, grid)  # x grows to the patient's right
         if abs(gap) > share * width:  # False for NaN: one of the two is not in view
             (agree if gap > 0 else differ).append(f"the {left} lies {'left' if gap > 0 else 'right'} of the {right}")
     if differ:
@@ -117,7 +126,8 @@ def orientation_check(masks: OrganMasks) -> OrientationCheck:
     return OrientationCheck("unknown", "No pair of organs in view tells left from right.")
 
 
-def _centre_x(by_x: np.ndarray, name: str) -> float:
-    """Mean x index of a structure from label counts per x, (X, 256); NaN when absent."""
-    count = by_x[:, sorted(parts_of(name))].sum(axis=1)
-    return float(np.arange(len(count)) @ count / count.sum()) if count.any() else float("nan")
+def _x_mm(name: str, count: np.ndarray, voxel: np.ndarray, grid: Grid) -> float:
+    """Patient x of the middle of a structure, in mm; NaN when absent."""
+    parts = sorted(parts_of(name))
+    voxels = count[parts].sum()
+    return float(grid.to_mm(voxel[:, parts].sum(axis=1) / voxels)[0]) if voxels else float("nan")
