@@ -1,0 +1,1 @@
+"""Figures of this machine. Each module prints one JSON document; `run_all` collects them."""
