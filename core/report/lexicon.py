@@ -6,6 +6,7 @@ which finding it means depends on the organ beside it (`core.report.places.BY_OR
 
 FINDING_TERMS: dict[str, tuple[str, ...]] = {
     "Medical material": (
+        "medical material|device",
         "catheter",
         "pacemaker",
         "pace maker",

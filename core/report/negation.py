@@ -108,7 +108,8 @@ CUES: dict[str, tuple[str, ...]] = {
         "is|are|was|were suspected|possible|probable|likely|questionable|considered|doubtful",
         "is|are less|more|most likely",
         "should ~ considered",
-        "cannot|not ~ evaluated|assessed",
+        "cannot ~ evaluated|assessed",
+        "could|can not ~ evaluated|assessed",
         "cannot|not ~ clearly|optimally ~ evaluated|assessed|distinguished|selected",
         "cannot ~ distinguished",
         "in ~ differential diagnosis",
@@ -208,9 +209,16 @@ class Statement:
     def _is_denied(self, span: Span) -> bool:
         if self._covers("absent after", span, before=False) or self._covers("absent before", span, before=True):
             return True
-        if "not" in self.words[span.start : span.end]:  # "the heart is not enlarged"
+        if "not" in self.words[span.start : span.end] or self._is_cut_by_denial(span):
             return True
         return span.key in NEGATED_BY_NORMAL and self._is_called_normal(span)
+
+    def _is_cut_by_denial(self, span: Span) -> bool:
+        """ "No increase in heart size": the words of no change are part of the finding itself."""
+        return any(
+            cue.key == "ignored" and cue.start < span.start < cue.end and self.words[cue.start] in ("no", "without")
+            for cue in self.cues
+        )
 
     def _is_doubted(self, span: Span) -> bool:
         if self._covers("uncertain after", span, before=False) or self._covers("uncertain before", span, before=True):

@@ -3,6 +3,11 @@
 import re
 
 from core.errors import ReportError
+from core.report.mentions import read_sentence
+from core.structures import spoken_name
+
+MOST_PLACES = 2
+"""Structures named in a plain opposite."""
 
 _MASS_NOUN = re.compile(
     r"(?:\w+ly |minimal |mild |small |large |focal |diffuse |right |left |bilateral |pulmonary |bibasal |patchy "
@@ -57,7 +62,8 @@ def negate_sentence(sentence: str) -> str:
     """The sentence with the opposite meaning, one statement changed; a denial becomes a claim and back.
 
     "There is a nodule in the left lower lobe." <-> "There is no nodule in the left lower lobe."; "The heart is
-    normal." <-> "The heart is abnormal.". The result always differs. Raises ReportError for a sentence without words.
+    normal." <-> "The heart is abnormal.". Where changing words does not turn the meaning round, the result is a plain
+    sentence about the first finding. It always differs. Raises ReportError for a sentence without words.
     """
     core = sentence.strip()
     if not any(char.isalpha() for char in core):
@@ -68,7 +74,29 @@ def negate_sentence(sentence: str) -> str:
         changed = _first_change(core, _NORMALITY)
         changed = changed if changed != core else _denied(core)
     opposite = _capitalised(changed, core)
-    return opposite if opposite != core else f"It is not the case: {core}"
+    if opposite != core and _reads_opposite(core, opposite):
+        return opposite
+    return _plain_opposite(core) if read_sentence(core).mentions else f"It is not the case: {core}"
+
+
+def _reads_opposite(core: str, opposite: str) -> bool:
+    """Whether the parser agrees; true as well for sentences that state no finding, or several things at once."""
+    before, after = read_sentence(core).mentions, read_sentence(opposite).mentions
+    states = {mention.existence for mention in before}
+    if states not in ({"present"}, {"absent"}):
+        return True
+    return bool({mention.existence for mention in after} - states - {"uncertain"})
+
+
+def _plain_opposite(core: str) -> str:
+    """The opposite of a sentence's first finding in plain words: "There is no lung nodule in the left lower lobe."."""
+    mention = read_sentence(core).mentions[0]
+    finding = mention.finding[:1].lower() + mention.finding[1:]
+    place = " and ".join(f"the {spoken_name(name)}" for name in mention.organs[:MOST_PLACES])
+    claim = f"{finding} in {place}" if place else finding
+    if mention.existence == "present":
+        return f"There is no {claim}."
+    return " ".join(f"There is {_article(claim)} {claim}.".split())
 
 
 def _denied(core: str) -> str:

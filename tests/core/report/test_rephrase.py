@@ -42,6 +42,11 @@ def test_both_ways(sentence, opposite):
         "There is no atelectasis.",
         "Nodules were not seen.",
         "Cardiomegaly",
+        "Thoracic kyphosis is increased.",
+        "Findings were evaluated as pneumonia.",
+        "There are nodules not larger than 5 mm in the left lung.",
+        "Catheter revision is recommended.",
+        "Increase in heart size.",
     ],
 )
 def test_the_opposite_reads_as_the_opposite(sentence):
