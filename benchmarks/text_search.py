@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from core.findings import CT_RATE_LABELS
 from core.grounding.engine import PatchFeatures
 from core.progress import Progress, silent
 from core.report.sentences import split_sentences
@@ -94,7 +95,7 @@ def best_scores(index: ReportIndex, query: str, where: dict[str, bool], count: i
     engine, sentences = HashedWords(), [span.text for span in split_sentences(query)]
     allowed = np.ones(len(index), bool)
     for name, wanted in where.items():
-        allowed &= np.array([index.labels_of(row)[name] == wanted for row in range(len(index))])
+        allowed &= index.labels[:, CT_RATE_LABELS.index(name)] == wanted
     cosines = index.sentences.vectors.astype(np.float32) @ engine.embed_sentences(sentences).T
     best = np.maximum.reduceat(cosines[index.sentences_of.members], index.sentences_of.starts[:-1], axis=0).mean(axis=1)
     scores = 0.7 * best + 0.3 * index.reports.vectors.astype(np.float32) @ engine.embed_report(sentences)
