@@ -135,7 +135,7 @@ def _check_header(header: Header, limits: ReadLimits, name: str) -> NiftiFacts:
     if (slope, intercept) != (1.0, 0.0):
         done.append(f"Header scaling applied once: {slope:g} x stored value {intercept:+g}.")
     text = bytes(header["descrip"]).split(b"\x00")[0].decode("latin-1").strip()
-    offset = max(_offset_of(header, name), 348)
+    offset = _offset_of(header, name)
     warnings += geometry_warnings(affine, shape)
     return NiftiFacts(shape, dtype, slope, intercept, offset, affine, text, tuple(warnings), tuple(done))
 
@@ -181,7 +181,7 @@ def _offset_of(header: Header, name: str) -> int:
     offset = float(header["vox_offset"])
     if not 0 <= offset <= 2**24:
         raise StudyError(f"{name}: the header puts the voxels at byte {offset:g}. The file is damaged: copy it again.")
-    return int(offset)
+    return max(int(offset), int(header["sizeof_hdr"]) + 4)  # 0 means "right after the header and its flag"
 
 
 def _affine_of(header: Header, shape: tuple[int, int, int], name: str) -> tuple[np.ndarray, list[str]]:

@@ -1,12 +1,15 @@
 """Every transfer syntax that CT comes in decodes to the same Hounsfield units."""
 
 import gdcm
+import nibabel as nib
 import numpy as np
 import pytest
 from dicom_series import axes_affine, ct_slices, phantom_hu, write_slices
 
 from core.errors import StudyError
 from core.reading.study import open_study
+from core.resample import resample
+from core.volume import Grid
 
 LOSSLESS = ["JPEGLosslessProcess14_1", "JPEGLosslessProcess14", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"]
 LOSSY = ["JPEGLSNearLossless", "JPEG2000"]
@@ -79,6 +82,16 @@ def test_a_real_jpeg2000_series_opens(shared):
     assert study.receipt.orientation == "LPS"
     assert study.receipt.hu_verdict.is_plausible
     assert study.receipt.spacing_mm[2] == 2.0
+    mask = nib.load(shared / "data/ct/TS_dicom_jpeg2000/example_seg_dicom.nii.gz")
+    inside = resample(
+        np.asarray(mask.dataobj).astype(np.uint8),
+        Grid(mask.shape, mask.affine),
+        study.volume.grid,
+        "nearest",
+    )
+    muscle_and_organs = study.volume.hu[inside > 0]
+    assert -50 < np.median(muscle_and_organs) < 150  # a mirrored or shifted CT would put lung and air here
+    assert np.mean(muscle_and_organs < -300) < 0.05
 
 
 @pytest.mark.real_ct

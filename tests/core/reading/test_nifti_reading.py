@@ -1,6 +1,7 @@
 """NIfTI: geometry, scaling, units, and files that are no CT."""
 
 import gzip
+import json
 import subprocess
 import sys
 
@@ -51,6 +52,7 @@ def test_info_has_the_keys_of_the_contract(tmp_path):
     assert info["shape"] == (40, 36, 12)
     assert info["spacing_mm"] == pytest.approx((0.7, 0.8, 2.5))
     assert info["orientation"] == "LPS"
+    assert json.loads(json.dumps(info))["series"][0]["chosen"] is True
     assert (info["hu_min"], info["hu_max"]) == (int(phantom_hu().min()), LANDMARK_HU)
 
 
@@ -88,6 +90,13 @@ def test_no_scaling_in_the_header_means_none(tmp_path, slope, inter):
     path = save(tmp_path / "ct.nii", phantom_hu())
     patch(path, 112, np.array([slope, inter], "<f4").tobytes())
     assert open_study(path).receipt.hu_max == LANDMARK_HU
+
+
+def test_an_offset_of_zero_means_right_after_the_header(tmp_path):
+    path = patch(save(tmp_path / "ct.nii", phantom_hu()), 108, bytes(4))
+    np.testing.assert_array_equal(
+        open_study(path).volume.hu, open_study(save(tmp_path / "b.nii", phantom_hu())).volume.hu
+    )
 
 
 def test_nifti2_is_read(tmp_path):
