@@ -91,7 +91,7 @@ def _with_vessels(finding: str, organs: list[OrganMention]) -> list[str]:
     has_coronary = "coronary_arteries" in names
     has_other = any(name.startswith(ORGAN_FAMILIES["artery"]) for name in names)
     if not has_coronary and not has_other:
-        return [finding]
+        return ["pleural calcification" if any(name.startswith("pleura") for name in names) else finding]
     return [vessel for vessel, is_named in zip(vessels, (has_coronary, has_other), strict=True) if is_named]
 
 

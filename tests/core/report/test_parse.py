@@ -105,6 +105,8 @@ def test_each_label_present_absent_and_uncertain(label, phrase, existence):
         ("Calcified plaques in the aorta and coronary arteries.", "Coronary artery wall calcification", "present"),
         ("Calcified plaques in the coronary arteries.", "Arterial wall calcification", None),
         ("A calcified nodule in the lung.", "calcification", None),
+        ("Calcified plaques in the pleura.", "Arterial wall calcification", None),
+        ("Calcified plaques in the pleura.", "pleural calcification", "present"),
         ("Non-specific ground-glass opacity in the left lung.", "Lung opacity", "present"),
         ("The heart is larger than normal.", "Cardiomegaly", "present"),
         ("No decrease in density suggesting steatosis.", "hepatic steatosis", "absent"),
