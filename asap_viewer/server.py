@@ -1,6 +1,5 @@
 """Puts the page on the network: our own routes first, Gradio behind them, nothing leaves the machine."""
 
-import mimetypes
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asap_viewer.served import BROWSER_COOKIE, Owner, VolumeServer
 from asap_viewer.viewer import STATIC_DIR, STATIC_PATH
 from core.errors import ConfigError
-
-
-mimetypes.add_type("text/javascript", ".js")  # some systems say text/plain, and browsers then refuse modules
 
 
 @dataclass(frozen=True)
