@@ -90,8 +90,8 @@ def test_a_real_jpeg2000_series_opens(shared):
         "nearest",
     )
     muscle_and_organs = study.volume.hu[inside > 0]
-    assert -50 < np.median(muscle_and_organs) < 150  # a mirrored or shifted CT would put lung and air here
-    assert np.mean(muscle_and_organs < -300) < 0.05
+    assert -50 < np.median(muscle_and_organs) < 150
+    assert np.mean(muscle_and_organs < -30) < 0.05  # 0.04 here; 0.06 to 0.40 when any axis is mirrored
 
 
 @pytest.mark.real_ct
