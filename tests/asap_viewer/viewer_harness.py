@@ -117,23 +117,30 @@ def keep_answers(app: Any, answers: list[tuple[str, int]]) -> Any:
 
 @contextmanager
 def serve_scenes(scenes: dict[str, Scene], limits: ServedLimits | None = None, path: str = "/") -> Iterator[Running]:
-    keep_quiet(os.environ)
     served = VolumeServer(limits or ServedLimits())
     heard: list[dict[str, Any]] = []
+    with serve_blocks(build_viewer_page(scenes, served, heard), served, path) as (url, answers):
+        yield Running(url, served, heard, answers)
+
+
+@contextmanager
+def serve_blocks(
+    page: gr.Blocks, served: VolumeServer, path: str = "/", **looks: Any
+) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Serve a page on a free port; gives its address and the list of what it answers."""
+    keep_quiet(os.environ)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = ServerConfig(port=port, path=path)
-    app = build_app(build_viewer_page(scenes, served, heard), served, config)
     answers: list[tuple[str, int]] = []
-    app = keep_answers(app, answers)
+    app = keep_answers(build_app(page, served, ServerConfig(port=port, path=path), **looks), answers)
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.02)
     try:
-        yield Running(f"http://127.0.0.1:{port}{path}", served, heard, answers)
+        yield f"http://127.0.0.1:{port}{path}", answers
     finally:
         server.should_exit = True
         thread.join(5)
