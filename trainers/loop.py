@@ -35,7 +35,7 @@ class LoopConfig:
     accumulate: int = 1
     """Micro-steps whose gradients make one optimiser step."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast type; weights stay float32. bf16 also works on CPUs."""
+    """Autocast type; weights stay float32. bf16 also works on CPUs, but is slower than "no" without AVX-512."""
     seed: int = 0
     """Of weights, order of studies, masks and dropout."""
     workers: int = 0

@@ -180,6 +180,9 @@ def main(config: PretrainConfig) -> None:
     except AsapError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"Stopped. Run the same command again to continue from the last checkpoint in {config.out}.\n")
+        raise SystemExit(130) from stop
     sys.stdout.write(json.dumps({"model": str(path), "run": dataclasses.asdict(config.loop)}) + "\n")
 
 

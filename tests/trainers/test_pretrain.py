@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -15,6 +16,7 @@ from core.synthesis.patients import Patient, ViewConfig
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.reports import generate_reports
 from core.synthesis.studies import StudyConfig
+from trainers.folder import FolderConfig
 from trainers.loop import LoopConfig
 from trainers.optim import OptimConfig
 from trainers.patients import write_patient
@@ -97,3 +99,30 @@ def test_missing_patients_are_named(tmp_path):
 def test_unknown_preset_lists_the_known_ones(patients, tmp_path):
     with pytest.raises(ConfigError, match="released, corrected, small, tiny"):
         pretrain(replace(a_run(patients, tmp_path), preset="large"))
+
+
+@pytest.mark.training
+def test_a_folder_of_studies_trains_from_earlier_weights(patients, tmp_path):
+    """From volumes/, masks/ and reports.csv, starting where another run ended."""
+    data = tmp_path / "data"
+    for kind in ("volumes", "masks"):
+        (data / kind).mkdir(parents=True)
+    for name in ("a", "b"):
+        nib.save(nib.load(patients / "one" / "ct.nii.gz"), data / "volumes" / f"{name}.nii.gz")
+        nib.save(nib.load(patients / "one" / "organs.nii.gz"), data / "masks" / f"{name}.nii.gz")
+    (data / "reports.csv").write_text(
+        "study_id,findings,impression\na,Heart is normal. No nodule.,\nb,Clear lungs.,None.\n"
+    )
+    first = pretrain(a_run(patients, tmp_path / "first"))
+    config = replace(
+        a_run(patients, tmp_path / "second"),
+        data=str(data),
+        init=first,
+        folder=FolderConfig(spacing_mm=(12.0, 12.0, 12.0), max_tokens=64),
+    )
+    second = load_asap(pretrain(config))
+    assert json.loads(second.facts["spacing_mm"]) == [12.0, 12.0, 12.0]
+    logged = [json.loads(line) for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in logged] == [1, 2]
+    change = (second.model.norm.weight - load_asap(first).model.norm.weight).abs().max()
+    assert 0 < change < 0.01
