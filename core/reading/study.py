@@ -69,8 +69,10 @@ def list_series(
 
 
 def study_info(study: Study) -> dict:
-    """What `info` prints; the keys of the contract first, then the rest of the receipt."""
+    """What `info` prints; the keys of the contract first, then the rest of the receipt, with few of many file names."""
     receipt = study.receipt.to_json()
+    names = study.receipt.source
+    receipt["source"] = [*names[:2], f"and {len(names) - 2} more"] if len(names) > 3 else [*names]
     first = ("shape", "spacing_mm", "orientation", "hu_min", "hu_max", "modality", "series_description", "warnings")
     return {**{key: receipt[key] for key in first}, **receipt}
 

@@ -15,7 +15,7 @@ from dicom_series import (
 from pydicom.uid import generate_uid
 
 from core.errors import StudyError
-from core.reading.study import list_series, open_study
+from core.reading.study import list_series, open_study, study_info
 
 LANDMARK = (9, 25, 3)
 
@@ -34,6 +34,7 @@ def test_landmark_stays_at_its_place_in_the_patient(tmp_path, axes):
     assert study.receipt.modality == "CT"
     assert len(study.dicom_headers) == 12
     assert "PixelData" not in study.dicom_headers[0]
+    assert study_info(study)["source"][2] == "and 10 more"
 
 
 def test_headers_are_in_the_order_of_the_source_slices(tmp_path):
