@@ -3,7 +3,7 @@
 python -m benchmarks.segment_embedded --atlas FOLDER CT [CT ...] [--truth LABELS ...]
 
 FOLDER holds ct.nii.gz and organs.nii.gz. Each --truth is a label map in TotalSegmentator's numbers on the grid of the
-CT in the same place; "-" leaves one out. A CT that is itself the atlas measures the method, not what it can do elsewhere.
+CT in the same place; "-" leaves one out. The atlas itself as CT measures the method, not what it does elsewhere.
 """
 
 import argparse
