@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from asap_viewer.settings import Settings
-from core.anatomy import engines as organ_engines
 from core.anatomy.masks import Segmenter
 from core.grounding.engine import GroundingEngine
 from core.grounding.registry import list_engines, load_engine
@@ -21,7 +20,9 @@ class State(NamedTuple):
 
 def open_segmenter(name: str, settings: Settings, device: str | None = None) -> Segmenter:
     """An organ engine by name, "auto" for the best that can run. EngineError says what is missing."""
-    return organ_engines.choose_segmenter(name, settings.organ_places(name, device))
+    from core.anatomy.engines import choose_segmenter  # the page answers before scipy and its like are imported
+
+    return choose_segmenter(name, settings.organ_places(name, device))
 
 
 def open_grounder(name: str, settings: Settings, device: str | None = None) -> GroundingEngine:
@@ -31,12 +32,14 @@ def open_grounder(name: str, settings: Settings, device: str | None = None) -> G
 
 def engine_states(settings: Settings) -> list[State]:
     """Every engine this program knows, whether it can run here, and what it lacks."""
+    from core.anatomy.engines import list_engines as list_organ_engines
+
     grounding = [
         State(one.name, "grounding", one.what, one.can_run, one.lacks)
         for one in list_engines(settings.assets, settings.models)
     ]
     organs = [
         State(name, "organs", "organ masks", available.can_run, "" if available.can_run else available.reason)
-        for name, available in organ_engines.list_engines(settings.organ_places("embedded")).items()
+        for name, available in list_organ_engines(settings.organ_places("embedded")).items()
     ]
     return [*grounding, *organs]

@@ -11,9 +11,9 @@ from asap_viewer.commands.inputs import (
     add_masks,
     find_masks,
     open_ct,
-    open_engine,
     read_text,
 )
+from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
 from core.progress import Progress, part_of
 
@@ -39,14 +39,14 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
 
     parse_question(arguments.question)  # refused before any work is done
     text = None if arguments.report is None else read_text(arguments.report)
-    engine = None if arguments.engine is None else open_engine(arguments.engine, arguments.device, settings)
+    engine = None if arguments.engine is None else open_grounder(arguments.engine, settings, arguments.device)
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
     if text is not None:
         read_report(case, text)
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.6))
 
     def engine_when_needed() -> "GroundingEngine":
-        return engine or open_engine(DEFAULT_ENGINE, arguments.device, settings)
+        return engine or open_grounder(DEFAULT_ENGINE, settings, arguments.device)
 
     answer = ask_case(case, engine_when_needed, arguments.question, part_of(progress, 0.6, 1.0))
     return {**describe_answer(answer), "masks": case.masks.engine if case.masks else None}

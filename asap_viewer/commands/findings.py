@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from asap_viewer.commands.inputs import add_ct, add_engine, add_masks, find_masks, open_ct, open_engine
+from asap_viewer.commands.inputs import add_ct, add_engine, add_masks, find_masks, open_ct
+from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
 from core.progress import Progress, part_of
 
@@ -20,7 +21,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     from asap_viewer.workflow import canvas_of
     from core.grounding.findings18 import score_findings
 
-    engine = open_engine(arguments.engine, arguments.device, settings)
+    engine = open_grounder(arguments.engine, settings, arguments.device)
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
     features, canvas = canvas_of(case, engine, part_of(progress, 0.4, 0.8))

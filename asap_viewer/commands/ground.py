@@ -13,10 +13,10 @@ from asap_viewer.commands.inputs import (
     add_masks,
     find_masks,
     open_ct,
-    open_engine,
     read_text,
 )
 from asap_viewer.commands.output import filled_folder, make_folder
+from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
 from core.progress import Progress, part_of
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     clock = Stopwatch()
     text = read_text(arguments.report)
     make_folder(arguments.out)
-    engine = open_engine(arguments.engine, arguments.device, settings)
+    engine = open_grounder(arguments.engine, settings, arguments.device)
     clock.lap("load_engine")
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
     read_report(case, text)

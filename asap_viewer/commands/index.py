@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asap_viewer.commands.inputs import add_device, add_engine, open_ct, open_engine, require_file
+from asap_viewer.commands.inputs import add_device, add_engine, open_ct, require_file
 from asap_viewer.commands.output import make_folder
+from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
 from core.errors import ConfigError
 from core.progress import Progress, part_of
@@ -82,7 +83,7 @@ def build(arguments: argparse.Namespace, settings: Settings, progress: Progress)
     except FileExistsError as error:
         raise ConfigError(str(error)) from error
     make_folder(arguments.out.absolute().parent)
-    engine = open_engine(arguments.engine, arguments.device, settings)
+    engine = open_grounder(arguments.engine, settings, arguments.device)
     studies, unread = _embed_volumes(arguments, table.rows, engine, settings, part_of(progress, 0.0, 0.5))
     built = build_index(table.rows, engine, studies, arguments.map, part_of(progress, 0.5, 1.0))
     save_index(built.index, arguments.out)
@@ -148,10 +149,10 @@ def _ask_index(
     if arguments.study is not None:
         return index.search_study(arguments.study, arguments.count, where)
     if arguments.text is not None:
-        engine = open_engine(index.info.engine, arguments.device, settings)
+        engine = open_grounder(index.info.engine, settings, arguments.device)
         return index.search_text(arguments.text, engine, arguments.count, where)
     volume = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.3)).volume
-    engine = open_engine(index.info.engine, arguments.device, settings)
+    engine = open_grounder(index.info.engine, settings, arguments.device)
     index.require_engine(engine)
     features = engine.embed_volume(volume, progress=part_of(progress, 0.3, 1.0))
     return index.search_volume(features.study_vector, arguments.count, where, volume.content_hash)

@@ -10,7 +10,6 @@ from core.progress import Progress, silent
 if TYPE_CHECKING:
     from asap_viewer.sessions import Case
     from asap_viewer.settings import Settings
-    from core.grounding.engine import GroundingEngine
 
 MAX_REPORT_BYTES = 4_000_000
 """A larger file is no report."""
@@ -62,20 +61,13 @@ def find_masks(case: "Case", masks: Path | None, settings: "Settings", progress:
     from asap_viewer.workflow import find_organs, keep_masks
 
     if masks is None:
-        from core.anatomy.engines import choose_segmenter
+        from asap_viewer.engines import open_segmenter
 
-        find_organs(case, choose_segmenter("embedded", settings.organ_places("embedded")), progress)
+        find_organs(case, open_segmenter("embedded", settings), progress)
         return
     from core.anatomy.provided import load_masks
 
     keep_masks(case, load_masks(require_file(masks), case.volume))
-
-
-def open_engine(name: str, device: str | None, settings: "Settings") -> "GroundingEngine":
-    """A loaded grounding engine. EngineError says what is missing and how to get it."""
-    from core.grounding.registry import load_engine
-
-    return load_engine(name, settings.assets, settings.models, device or settings.device)
 
 
 def read_text(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from asap_viewer.commands.inputs import add_ct, add_device, open_ct
 from asap_viewer.commands.output import require_output, unfinished
+from asap_viewer.engines import open_segmenter
 from asap_viewer.settings import Settings
 from core.errors import StudyError
 from core.progress import Progress, part_of
@@ -27,14 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
     """Find organs, write the label map, return who made it and each organ's volume and density."""
-    from core.anatomy.engines import choose_segmenter
     from core.anatomy.measure import measure_organs, orientation_check
     from core.export.nifti import write_on_source
 
     require_output(arguments.out, (".nii.gz", ".nii"), (arguments.ct,))
     if arguments.dicom_seg is not None:
         require_output(arguments.dicom_seg, (".dcm",), (arguments.ct, arguments.out))
-    segmenter = choose_segmenter(arguments.engine, settings.organ_places(arguments.engine, arguments.device))
+    segmenter = open_segmenter(arguments.engine, settings, arguments.device)
     study = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2)).study
     _require_dicom(arguments.dicom_seg, study.dicom_headers is not None)
     began = time.perf_counter()

@@ -97,8 +97,7 @@ def test_a_report_is_read_in_the_encodings_that_hospitals_export(capfd, tmp_path
 
 
 def test_engines_says_what_is_missing_and_how_to_get_it(capfd):
-    found = answer_of(capfd, "engines")
-    rows = found["grounding"] + found["organs"]
+    rows = answer_of(capfd, "engines")["engines"]
     assert {"bundled", "asap", "embedded", "totalsegmentator"} <= {row["name"] for row in rows}
     assert all(row["can_run"] or row["lacks"] for row in rows)
     assert next(row for row in rows if row["name"] == "embedded")["can_run"]
