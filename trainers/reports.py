@@ -5,6 +5,7 @@ The table is what `python -m asap_viewer index build` reads; the index that ship
 
 import csv
 import io
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,15 @@ def write_reports(config: ReportsConfig) -> None:
     write_atomically(config.out, text.getvalue().encode())
 
 
-if __name__ == "__main__":
+def main(config: ReportsConfig) -> None:
+    """Write, print one JSON document, or end with one line on what to mend."""
     try:
-        write_reports(tyro.cli(ReportsConfig))
+        write_reports(config)
     except AsapError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
+    sys.stdout.write(json.dumps({"out": str(config.out), "reports": config.count, "seed": config.seed}) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(ReportsConfig))
