@@ -1,0 +1,115 @@
+"""Make a run a model folder that engines open: `python -m trainers.bundle --run runs/x --out models/x`.
+
+Takes the final model or, while the run goes on, its newest checkpoint. Weights are written in half precision.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+
+from core.errors import AsapError, CheckpointError
+from core.grounding.asap_engine import GROUNDING_PARTS, Calibration, EngineSpec
+from core.grounding.view import ViewConfig
+from core.models.asap import ASAP
+from core.models.asap_config import ASAPConfig
+from core.models.asap_file import save_asap
+from core.models.checkpoint import config_from_json, config_to_json, import_weights, read_weights, write_atomically
+from core.models.tokens import ReportTokenizer
+from trainers.pretrain import CONFIG, MODEL, TOKENIZER
+from trainers.resume import WEIGHTS, latest_checkpoint
+
+ENGINE_FILE = "engine.json"
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """Which run becomes which model folder."""
+
+    run: Path
+    """Folder of a run of trainers.pretrain."""
+    out: Path
+    """Model folder to write: model.safetensors, tokenizer.json, engine.json."""
+    name: str = "bundled"
+    """How the engine is chosen."""
+    subdivisions: int = 2
+    """Times the box is read per axis at inference; 2 halves the cell size for eight times the work."""
+    metrics: Path | None = None
+    """JSON of trainers.grounding_metrics, whose calibration is taken over."""
+
+
+def bundle(config: BundleConfig) -> Path:
+    """Write the model folder; returns it. Raises CheckpointError for a run without weights."""
+    told = _read_run(config.run)
+    model_config = config_from_json(ASAPConfig, json.dumps(told["model"]))
+    model = ASAP(model_config)
+    source = _weights_of(config.run)
+    import_weights(model, read_weights(source)[0], GROUNDING_PARTS)
+    facts = {"source": f"{config.run.name}/{source.relative_to(config.run)}", "recipe": told["run"]["recipe"]}
+    tokenizer = ReportTokenizer.from_file(config.run / TOKENIZER)
+    save_asap(config.out / "model.safetensors", model, tokenizer, facts, torch.float16)
+    shutil.copyfile(config.run / TOKENIZER, config.out / "tokenizer.json")
+    spec = EngineSpec(
+        config.name, _view_of(told["run"], model_config, config.subdivisions), _calibration(config.metrics)
+    )
+    write_atomically(config.out / ENGINE_FILE, json.dumps(json.loads(config_to_json(spec)), indent=1).encode() + b"\n")
+    return config.out
+
+
+def _read_run(run: Path) -> dict:
+    path = run / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{run} holds no {CONFIG}; expected a run of trainers.pretrain.")
+    return json.loads(path.read_text())
+
+
+def _weights_of(run: Path) -> Path:
+    """The final model, or the newest checkpoint of a run that goes on."""
+    if (run / MODEL).is_file():
+        return run / MODEL
+    newest = latest_checkpoint(run)
+    if newest is None:
+        raise CheckpointError(f"{run} holds neither {MODEL} nor a checkpoint yet; wait for its first one.")
+    return newest / WEIGHTS
+
+
+def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
+    """How the engine must show a CT: exactly as in training."""
+    if run["data"] == "synthetic":
+        spacing, window = [run["synthetic"]["study"]["view"]["spacing_mm"]] * 3, run["synthetic"]["window_hu"]
+    else:
+        spacing, window = run["folder"]["spacing_mm"], run["folder"]["window_hu"]
+    view = ViewConfig(
+        (spacing[0], spacing[1], spacing[2]),
+        model.vision.image_size,
+        model.vision.patch_size,
+        (float(window[0]), float(window[1])),
+    )
+    return replace(view, subdivisions=subdivisions)
+
+
+def _calibration(metrics: Path | None) -> Calibration:
+    """The fit of a measurement; a plain margin without one."""
+    if metrics is None:
+        return Calibration()
+    fit = json.loads(metrics.read_text())["presence"]
+    return Calibration(fit["score_weight"], fit["margin_weight"], fit["bias"])
+
+
+def main(config: BundleConfig) -> None:
+    """Write the folder and its size."""
+    try:
+        out = bundle(config)
+    except AsapError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
+    size = sum(file.stat().st_size for file in out.iterdir())
+    sys.stdout.write(json.dumps({"model": str(out), "megabytes": round(size / 1e6, 2)}) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(BundleConfig))
