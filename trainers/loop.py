@@ -89,7 +89,7 @@ def train(
 def accumulate_gradients(
     accelerator: Accelerator, model: nn.Module, batches: Iterator[Batch], micro_steps: int, requires: Iterable[str]
 ) -> dict[str, float]:
-    """Add up the gradients of the next micro-steps, synchronising processes at the last; mean losses by name."""
+    """Add up the gradients of the next micro-steps, synchronising processes at the last; mean losses by name, over all processes."""
     means: dict[str, float] = {}
     for micro in range(micro_steps):
         batch = next(batches)
@@ -101,6 +101,9 @@ def accumulate_gradients(
             accelerator.backward(losses["total"] / micro_steps)
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + value.item() / micro_steps
+    if accelerator.num_processes > 1:
+        told = accelerator.reduce(torch.tensor(list(means.values()), device=accelerator.device), "mean")
+        means = dict(zip(means, told.tolist(), strict=True))
     return means
 
 
