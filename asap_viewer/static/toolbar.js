@@ -27,12 +27,12 @@ export class Toolbar {
       group('Tools', this.tools.map((pair) => pair[1])),
       group('Slab', [this.#slabThickness(), this.#slabMode()]),
       group('Overlays', this.switches.map((pair) => pair[1])),
-      group('Resolution', [this.full]),
       group('More', [
         button('', 'Reset zoom, window, organs and distances (key r)', () => viewer.reset(), { iconName: 'reset', 'data-act': 'reset' }),
         button('', 'Save a picture, PNG (key p)', () => viewer.savePicture(), { iconName: 'camera', 'data-act': 'picture' }),
         button('', 'Keys and mouse (key ?)', () => viewer.toggleHelp(), { iconName: 'help', 'data-act': 'help' }),
       ]),
+      group('Resolution', [this.full]), // last: it leaves when done, and nothing else may move then
     ]);
   }
 
