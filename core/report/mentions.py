@@ -1,6 +1,5 @@
 """What one sentence states: findings with existence, organs, side and sizes."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from core.report.lexicon import FINDING_TERMS
@@ -13,6 +12,8 @@ from core.report.sizes import find_sizes
 from core.report.words import BREAKS, Span, TermFinder, Token, split_tokens
 
 _FINDER = TermFinder(FINDING_TERMS, breaks=BREAKS - {"not"})  # "the heart is not enlarged" is one term
+MOST_FINDINGS = 60
+"""Findings read from one sentence; placing more costs time and is no prose."""
 _ATTRIBUTES = frozenset("nodule node granuloma lesion lymph cyst mass density nodular calculus stone".split())
 _SEQUELAE = frozenset("sequela sequelae sequel pleuroparenchymal".split())
 
@@ -25,7 +26,6 @@ class SentenceReading(NamedTuple):
     laterality: Laterality
 
 
-@lru_cache(maxsize=4096)  # reports repeat their sentences
 def read_sentence(text: str) -> SentenceReading:
     """Findings, organs and side of one sentence."""
     tokens = split_tokens(text)
@@ -50,7 +50,7 @@ def _is_property(words: list[str], span: Span) -> bool:
 def _findings(words: list[str]) -> list[Found]:
     found = []
     statements = [Statement(words, clause) for clause in split_clauses(words)]
-    for span in _FINDER.find(words):
+    for span in _FINDER.find(words)[:MOST_FINDINGS]:
         if _is_property(words, span):
             continue
         statement = next(s for s in statements if s.start <= span.start < s.end)

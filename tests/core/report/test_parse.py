@@ -284,7 +284,15 @@ def test_unusable_reports_are_refused(bad):
 
 @pytest.mark.parametrize(
     "hostile",
-    ["no " * 60_000, "1x" * 90_000, "12 x " * 40_000, "heart " * 30_000, "right and " * 20_000, "a" * 199_999],
+    [
+        "no " * 60_000,
+        "1x" * 90_000,
+        "12 x " * 40_000,
+        "heart " * 30_000,
+        "right and " * 20_000,
+        "a" * 199_999,
+        "nodule " * 500,
+    ],
 )
 def test_hostile_text_is_read_in_linear_time(hostile):
     assert parse_report(hostile).sentences
