@@ -89,7 +89,7 @@ def train(
 def accumulate_gradients(
     accelerator: Accelerator, model: nn.Module, batches: Iterator[Batch], micro_steps: int, requires: Iterable[str]
 ) -> dict[str, float]:
-    """Add up the gradients of the next micro-steps, synchronising processes at the last; mean losses by name, over all processes."""
+    """Add up the gradients of the next micro-steps, synchronised at the last; mean losses over all."""
     means: dict[str, float] = {}
     for micro in range(micro_steps):
         batch = next(batches)
