@@ -51,9 +51,8 @@ def load_asap(path: Path) -> LoadedASAP:
             "trainers.pretrain. Published weights are imported, not opened."
         )
     config = config_from_json(ASAPConfig, metadata["config"])
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # weights are drawn only to be overwritten; leave the caller's draws alone
         model = ASAP(config)
-    model = model.to_empty(device="cpu")
     load_strictly(model, tensors, path.name)
     tokenizer = ReportTokenizer.from_json(metadata["tokenizer"])
     if tokenizer.vocab_size > config.text.vocab_size:

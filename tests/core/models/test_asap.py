@@ -246,8 +246,7 @@ def test_presets_differ_in_what_their_names_say():
     assert released().fixes == RELEASED_FIXES
     assert corrected().fixes == Fixes()
     assert released().vision == corrected().vision
-    with torch.device("meta"):
-        count = sum(p.numel() for p in ASAP(small(2000)).parameters())
+    count = sum(p.numel() for p in ASAP(small(2000)).parameters())
     assert count * 2 < 40e6  # bytes as float16
 
 

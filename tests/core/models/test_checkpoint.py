@@ -42,7 +42,9 @@ def model(tokenizer):
 
 def test_one_file_is_the_whole_model(model, tokenizer, tmp_path):
     save_asap(tmp_path / "m.safetensors", model, tokenizer, {"spacing_mm": "[3, 3, 3]"})
+    draws = torch.get_rng_state()
     loaded = load_asap(tmp_path / "m.safetensors")
+    assert torch.equal(torch.get_rng_state(), draws)
     assert loaded.facts == {"spacing_mm": "[3, 3, 3]"}
     assert loaded.model.config == model.config
     image = torch.randn(1, 1, 32, 32, 16)
