@@ -14,6 +14,7 @@ from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
 from core.grounding.heatmap import SentenceGrounding
+from core.progress import Progress
 from core.structures import spoken_name
 
 BADGE_KINDS = {"ok": "good", "suspicious": "warning", "unknown": "plain"}
@@ -21,7 +22,7 @@ BADGE_KINDS = {"ok": "good", "suspicious": "warning", "unknown": "plain"}
 
 def begin_case(services: Services, parts: Parts, session: Session, case: Case, owner: Owner) -> Updates:
     """Show a freshly opened case: slices and receipt; everything of the case before is gone."""
-    session.case = case
+    session.case, session.chosen, session.answers = case, 0, []
     rows = case.study.receipt.series
     choices = [
         (f"{row.description or 'series'} · {row.slices} slices{'' if row.usable else ' · ' + row.reason}", row.id)
@@ -39,6 +40,7 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
         parts.here: gr.update(here={}),
         parts.organs: gr.update(organs=[], empty="Looking for organs…"),
         parts.badge: gr.update(rows=[]),
+        parts.answers: gr.update(answers=[]),
         parts.status: ready("Slices are ready"),
     }
 
@@ -61,7 +63,7 @@ def find_everything(
     else:
         yield organ_updates(services, parts, case, owner)
     if case.report is not None:
-        yield from find_sentences(services, parts, session, engine)
+        yield from find_sentences(services, parts, session, engine, owner)
 
 
 def find_case_organs(
@@ -78,7 +80,7 @@ def organ_updates(services: Services, parts: Parts, case: Case, owner: Owner) ->
     """Masks into the viewer, the organ tree, and the badge that says whether left and right look right."""
     assert case.masks is not None  # callers have just made them
     rows = organ_rows(case.masks, measure_organs(case.volume, case.masks))
-    verdict = orientation_check(case.masks)
+    verdict = orientation_check(case.masks, case.volume.grid)
     badge = [fact("masks by", case.masks.engine), fact("left / right", verdict.words, BADGE_KINDS[verdict.kind])]
     badge += [fact("note", note, "warning") for note in case.masks.notes]
     badge += [fact(spoken_name(name), f"not found: {reason}") for name, reason in case.masks.missing.items()]
@@ -90,19 +92,30 @@ def organ_updates(services: Services, parts: Parts, case: Case, owner: Owner) ->
     }
 
 
-def find_sentences(services: Services, parts: Parts, session: Session, engine_name: str) -> Iterator[Updates]:
-    """Ground the report of the open case and show where each sentence lives."""
+def find_sentences(
+    services: Services, parts: Parts, session: Session, engine_name: str, owner: Owner
+) -> Iterator[Updates]:
+    """Ground the report of the open case, show where each sentence lives, and the heat of the chosen one."""
     case = session.require_case()
     yield {parts.sentences: gr.update(sentences=report_rows(services, case, engine_name, is_pending=True))}
 
-    def work(progress: object) -> tuple[SentenceGrounding, ...]:
-        return ground_report(case, services.engine(engine_name), progress)  # type: ignore[arg-type]
+    def work(progress: Progress) -> tuple[SentenceGrounding, ...]:
+        return ground_report(case, services.engine(engine_name), progress)
 
     found = yield from told(parts, work, session.stop)
     yield {
-        parts.sentences: gr.update(sentences=report_rows(services, case, engine_name)),
+        parts.sentences: gr.update(sentences=report_rows(services, case, engine_name), chosen=session.chosen),
         parts.status: ready(f"{len(found)} sentences looked for by {engine_name}. Choose one."),
     }
+    for one in found:
+        if one.index == session.chosen:
+            yield heat_updates(services, parts, case, one, owner)
+
+
+def first_finding(case: Case) -> int:
+    """Number of the first sentence that says something is there; 0 if none does."""
+    sentences = case.report.sentences if case.report else ()
+    return next((sentence.index for sentence in sentences if sentence.existence == "present"), 0)
 
 
 def report_rows(services: Services, case: Case, engine_name: str, is_pending: bool = False) -> list[dict]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from asap_viewer.flow import begin_case, find_everything
+from asap_viewer.flow import begin_case, find_everything, first_finding
 from asap_viewer.panels import FactsPanel
 from asap_viewer.parts import Handlers, Parts, Updates, failed, shows_errors, told
 from asap_viewer.server import owner_of
@@ -72,7 +72,7 @@ class OpenHandlers(Handlers):
     def sample(self, token: str, sample_id: str, engine: str, segmenter: str, request: gr.Request) -> Iterator[Updates]:
         session = self.services.sessions.get(token)
         work = functools.partial(self.services.open_sample, sample_id)
-        yield from self._open(session, work, (engine, segmenter), request)
+        yield from self._open(session, work, (engine, segmenter), request, shows_first=True)
 
     @shows_errors
     def uploaded(self, token: str, paths: Any, engine: str, segmenter: str, request: gr.Request) -> Iterator[Updates]:
@@ -108,11 +108,18 @@ class OpenHandlers(Handlers):
         return functools.partial(open_case, upload, series, self.services.settings.limits, hu_fix)
 
     def _open(
-        self, session: Session, work: Callable[[Progress], Case], engines: tuple[str, str], request: gr.Request
+        self,
+        session: Session,
+        work: Callable[[Progress], Case],
+        engines: tuple[str, str],
+        request: gr.Request,
+        shows_first: bool = False,
     ) -> Iterator[Updates]:
+        """`shows_first`: end with the heat of the first finding, so that a visitor sees at once what this is for."""
         owner = owner_of(request)
         case = yield from told(self.parts, work, session.begin_job())
         yield begin_case(self.services, self.parts, session, case, owner)
+        session.chosen = first_finding(case) if shows_first else 0
         yield from find_everything(self.services, self.parts, session, engines, owner)
 
 
@@ -130,6 +137,7 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
         parts.here,
         parts.organs,
         parts.badge,
+        parts.answers,
         parts.fix_hu,
         tab.files,
     ]

@@ -72,14 +72,14 @@ class ReportHandlers(Handlers):
     tab: ReportTab
 
     @shows_errors
-    def find(self, token: str, text: str, engine: str) -> Iterator[Updates]:
+    def find(self, token: str, text: str, engine: str, request: gr.Request) -> Iterator[Updates]:
         """Read the report in the box and look for each of its sentences."""
         session = self.services.sessions.get(token)
         read_report(session.require_case(), text)
         session.begin_job()
         session.chosen = 0
         yield {self.tab.sentences: gr.update(chosen=0)}
-        yield from find_sentences(self.services, self.parts, session, engine)
+        yield from find_sentences(self.services, self.parts, session, engine, owner_of(request))
 
     @shows_errors
     def choose(self, token: str, engine: str, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
