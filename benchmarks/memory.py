@@ -37,7 +37,7 @@ def measure(large: Path, engine_name: str) -> dict[str, Any]:
     services = Services(read_settings(), VolumeServer())
     build_page(services)
     peaks, began = {"page": peak_gb()}, time.perf_counter()
-    case = open_case(large, large.name)
+    case = open_case(large, None, services.settings.limits, "none")
     peaks["open"] = peak_gb()
     layers = services.layers(case.volume)
     peaks["slices"] = peak_gb()

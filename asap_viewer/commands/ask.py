@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     parse_question(arguments.question)  # refused before any work is done
     text = None if arguments.report is None else read_text(arguments.report)
     engine = None if arguments.engine is None else open_grounder(arguments.engine, settings, arguments.device)
-    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)
     if text is not None:
         read_report(case, text)
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.6))
@@ -49,4 +49,5 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
         return engine or open_grounder(DEFAULT_ENGINE, settings, arguments.device)
 
     answer = ask_case(case, engine_when_needed, arguments.question, part_of(progress, 0.6, 1.0))
-    return {**describe_answer(answer), "masks": case.masks.engine if case.masks else None}
+    made_by = {"masks": case.masks.engine if case.masks else None}
+    return {**describe_answer(answer), **made_by, "warnings": list(case.study.receipt.warnings)}

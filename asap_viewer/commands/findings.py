@@ -22,12 +22,13 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     from core.grounding.findings18 import score_findings
 
     engine = open_grounder(arguments.engine, settings, arguments.device)
-    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
     features, canvas = canvas_of(case, engine, part_of(progress, 0.4, 0.8))
     scores = score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
     return {
         "engine": engine.name,
+        "warnings": list(case.study.receipt.warnings),
         "findings": [
             {
                 "name": one.name,

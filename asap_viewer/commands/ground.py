@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     make_folder(arguments.out)
     engine = open_grounder(arguments.engine, settings, arguments.device)
     clock.lap("load_engine")
-    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2))
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)
     read_report(case, text)
     clock.lap("open")
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
@@ -106,6 +106,7 @@ def _describe(
     return {
         "engine": engine,
         "masks": {"engine": masks.engine, "missing": masks.missing, "notes": list(masks.notes)} if masks else None,
+        "warnings": list(case.study.receipt.warnings),
         "sentences": [_describe_one(case, one) for one in found],
         "seconds": seconds,
     }

@@ -17,4 +17,4 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     """The receipt of an opened CT as JSON."""
     from core.reading.study import study_info
 
-    return study_info(open_ct(arguments.ct, settings, progress).study)
+    return study_info(open_ct(arguments.ct, settings, progress, arguments.hu_fix).study)

@@ -10,6 +10,7 @@ from core.progress import Progress, silent
 if TYPE_CHECKING:
     from asap_viewer.sessions import Case
     from asap_viewer.settings import Settings
+    from core.reading.study import HuFix
 
 MAX_REPORT_BYTES = 4_000_000
 """A larger file is no report."""
@@ -20,6 +21,12 @@ def add_ct(parser: argparse.ArgumentParser) -> None:
     """The CT to work on."""
     parser.add_argument(
         "ct", metavar="CT", type=Path, help=".nii, .nii.gz, .nrrd, .mha or .mhd file, DICOM folder, or .zip of either"
+    )
+    parser.add_argument(
+        "--hu-fix",
+        choices=("none", "auto"),
+        default="none",
+        help="auto mends values that were never rescaled, or twice; none only warns (default)",
     )
 
 
@@ -48,12 +55,11 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_ct(path: Path, settings: "Settings", progress: Progress = silent) -> "Case":
+def open_ct(path: Path, settings: "Settings", progress: Progress = silent, hu_fix: "HuFix" = "none") -> "Case":
     """The CT as a case. StudyError says what is wrong with it."""
-    from asap_viewer.sessions import Case
-    from core.reading.study import open_study
+    from asap_viewer.workflow import open_case
 
-    return Case(open_study(path, limits=settings.limits, progress=progress), path.name)
+    return open_case(path, None, settings.limits, hu_fix, progress)
 
 
 def find_masks(case: "Case", masks: Path | None, settings: "Settings", progress: Progress = silent) -> None:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     if arguments.dicom_seg is not None:
         require_output(arguments.dicom_seg, (".dcm",), (arguments.ct, arguments.out))
     segmenter = open_segmenter(arguments.engine, settings, arguments.device)
-    study = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2)).study
+    study = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix).study
     _require_dicom(arguments.dicom_seg, study.dicom_headers is not None)
     began = time.perf_counter()
     masks = segmenter.segment(study.volume, part_of(progress, 0.2, 0.95))
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
         **_describe_organs(masks, measure_organs(study.volume, masks)),
         "missing": masks.missing,
         "notes": list(masks.notes),
+        "warnings": list(study.receipt.warnings),
         "sides": {"verdict": check.kind, "reason": check.words},
         "seconds": round(seconds, 3),
     }
