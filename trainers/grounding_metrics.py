@@ -16,7 +16,7 @@ import torch
 import tyro
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from core.anatomy.masks import OrganMasks
 from core.errors import AsapError
@@ -210,17 +210,31 @@ def _summary_of(points: Sequence[Pointing]) -> dict[str, float]:
 
 
 def calibrate(answers: Sequence[Presence]) -> dict[str, object]:
-    """Logistic fit of presence on score and margin: fitted on every other answer, judged on the rest."""
-    features = np.array([[a.score, a.margin] for a in answers])
-    truth = np.array([a.is_there for a in answers])
-    fit = LogisticRegression(C=100.0).fit(features[::2], truth[::2])
-    chance_of = fit.predict_proba(features[1::2])[:, 1]
+    """Logistic fit of presence on score and margin: fitted on every other answer, judged on the rest.
+
+    A weight below zero would make stronger support count against a finding: such a fit is left out.
+    """
+    features = np.array([[answer.score, answer.margin] for answer in answers])
+    truth = np.array([answer.is_there for answer in answers])
+    best: dict[str, object] = {}
+    best_loss = np.inf
+    for columns in ([0, 1], [0], [1]):
+        fit = LogisticRegression(C=100.0).fit(features[::2][:, columns], truth[::2])
+        loss = float(log_loss(truth[::2], fit.predict_proba(features[::2][:, columns])))
+        if (fit.coef_ >= 0).all() and loss < best_loss:
+            weights = dict(zip(columns, fit.coef_[0].tolist(), strict=True))
+            chance_of = fit.predict_proba(features[1::2][:, columns])[:, 1]
+            best_loss, auroc = loss, float(roc_auc_score(truth[1::2], chance_of))
+            best = _calibration_of(weights, float(fit.intercept_[0])) | {"auroc_other_half": round(auroc, 3)}
+    return best | {"answers": len(answers)}
+
+
+def _calibration_of(weights: dict[int, float], bias: float) -> dict[str, object]:
+    """The numbers of `core.grounding.asap_engine.Calibration`."""
     return {
-        "score_weight": round(float(fit.coef_[0, 0]), 3),
-        "margin_weight": round(float(fit.coef_[0, 1]), 3),
-        "bias": round(float(fit.intercept_[0]), 3),
-        "auroc_held_out_half": round(float(roc_auc_score(truth[1::2], chance_of)), 3),
-        "answers": len(answers),
+        "score_weight": round(weights.get(0, 0.0), 3),
+        "margin_weight": round(weights.get(1, 0.0), 3),
+        "bias": round(bias, 3),
     }
 
 

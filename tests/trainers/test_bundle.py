@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+
+from core.errors import CheckpointError
+from core.grounding.asap_engine import open_model_folder
+from core.grounding.readout import SentenceQuery, ground_sentences, make_canvas
+from core.models.asap import ASAP
+from core.models.asap_config import tiny
+from core.models.asap_file import save_asap
+from core.models.checkpoint import config_to_json
+from core.models.tokens import train_wordpiece
+from core.synthesis.patients import ViewConfig
+from core.synthesis.phantom import PhantomConfig, build_phantom
+from core.synthesis.reports import generate_reports
+from core.synthesis.studies import StudyConfig
+from trainers.bundle import BundleConfig, bundle
+from trainers.grounding_metrics import Pointing, Presence, _rank, calibrate, summarise
+from trainers.pretrain import CONFIG, MODEL, TOKENIZER, PretrainConfig
+from trainers.synthetic import SyntheticConfig
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What trainers.pretrain leaves behind, of an untrained model."""
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = train_wordpiece([report.findings for report in generate_reports(30, 0)], 400)
+    model = ASAP(tiny(tokenizer.vocab_size))
+    study = StudyConfig(ViewConfig((32, 32, 16), 9.0))
+    synthetic = SyntheticConfig(study=study, crop=(32, 32, 16), patch=(8, 8, 4), window_hu=(-900.0, 300.0))
+    told = {
+        "run": json.loads(config_to_json(PretrainConfig(folder, synthetic=synthetic))),
+        "model": json.loads(config_to_json(model.config)),
+    }
+    (folder / CONFIG).write_text(json.dumps(told))
+    (folder / TOKENIZER).write_text(tokenizer.to_json())
+    save_asap(folder / MODEL, model, tokenizer, {})
+    return folder
+
+
+def test_a_bundled_run_opens_as_an_engine_that_sees_ct_as_in_training(run, tmp_path):
+    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", name="own")))
+    assert engine.name == "own"
+    assert engine.spec.view.spacing_mm == (9.0, 9.0, 9.0)
+    assert engine.spec.view.hu_range == (-900.0, 300.0)
+    phantom = build_phantom(PhantomConfig(shape=(48, 36, 40), spacing_mm=(7.0, 7.0, 7.0), lesions=()))
+    features = engine.embed_volume(phantom.volume, phantom.masks)
+    canvas = make_canvas(phantom.volume, features, phantom.masks)
+    query = SentenceQuery(1, "There is a nodule in the left lower lobe.", "There is no nodule in the left lower lobe.")
+    heat = ground_sentences(engine, features, canvas, [query])[0].map.heat
+    assert heat.max() == pytest.approx(1.0)
+    assert np.isfinite(heat).all()
+
+
+def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps({"presence": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))
+    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", metrics=metrics)))
+    assert engine.presence_probability(1.0, 0.0) == pytest.approx(1 / (1 + np.exp(-2.5)))
+
+
+def test_a_run_without_weights_is_refused(run, tmp_path):
+    for name in (CONFIG, TOKENIZER):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(CheckpointError, match="nor a checkpoint yet"):
+        bundle(BundleConfig(tmp_path, tmp_path / "model"))
+    with pytest.raises(CheckpointError, match="expected a run"):
+        bundle(BundleConfig(tmp_path / "nothing", tmp_path / "model"))
+
+
+def test_rank_is_the_share_of_other_voxels_that_score_below():
+    scores = np.array([[[0.1, 0.2, 0.3, 0.4, 0.9]]])
+    inside = np.array([[[False, False, False, False, True]]])
+    assert _rank(scores, inside, np.ones_like(inside)) == 1.0
+    assert _rank(-scores, inside, np.ones_like(inside)) == 0.0
+    assert _rank(scores, np.roll(inside, -2), np.ones_like(inside)) == 0.5
+
+
+def test_summary_counts_hits_chance_and_sides():
+    points = [Pointing("mass", True, 0.1, False), Pointing("mass", False, 0.3, True), Pointing("x", True, 0.2, None)]
+    summary = summarise(points)
+    assert summary["pointing"] == 0.667
+    assert summary["chance"] == 0.2
+    assert summary["wrong_side"] == 0.5
+    assert summary["per_kind"]["mass"] == {"n": 2, "pointing": 0.5, "chance": 0.2}
+
+
+def test_calibration_never_counts_support_against_a_finding():
+    rng = np.random.default_rng(0)
+    answers = []
+    for number in range(80):
+        is_there = bool(number // 2 % 2)
+        answers.append(Presence("mass", is_there, float(is_there + rng.normal(0, 0.4)), float(-is_there)))
+    fit = calibrate(answers)
+    assert fit["score_weight"] > 0
+    assert fit["margin_weight"] == 0
+    assert fit["auroc_other_half"] > 0.8
