@@ -40,11 +40,17 @@ def patient_box(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cubic_grid(grid: Grid, edge_mm: float) -> Grid:
-    """The RAS-aligned grid of cubes of `edge_mm` that covers `grid`; the same for every orientation of one CT."""
+    """The RAS-aligned grid of cubes of `edge_mm` that covers `grid`.
+
+    Voxel centres lie at whole multiples of `edge_mm` in the patient, so copies of one CT stored along other axes, or
+    tilted, are seen through the same voxels.
+    """
     low, high = patient_box(grid)
-    shape = np.maximum(1, np.ceil((high - low) / edge_mm - 1e-3)).astype(int)
+    first = np.floor(low / edge_mm + 0.5 + 1e-3)
+    last = np.ceil(high / edge_mm - 0.5 - 1e-3)
+    shape = np.maximum(1, last - first + 1).astype(int)
     affine = np.diag([edge_mm, edge_mm, edge_mm, 1.0])
-    affine[:3, 3] = (low + high) / 2 - (shape - 1) / 2 * edge_mm
+    affine[:3, 3] = first * edge_mm
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
