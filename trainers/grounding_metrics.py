@@ -6,7 +6,7 @@ Every figure stands beside the same figure for chance: a peak drawn evenly from 
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from core.anatomy.masks import OrganMasks
 from core.errors import AsapError
 from core.grounding.asap_engine import AsapEngine, open_model_folder
+from core.grounding.engine import PatchFeatures
 from core.grounding.heatmap import SentenceGrounding
 from core.grounding.readout import Canvas, SentenceQuery, ground_sentences, make_canvas
 from core.report.rephrase import negate_sentence
@@ -45,6 +46,8 @@ class MeasureConfig:
     """Folder with ct, organs and nodule_votes: the real nodule."""
     sentence: str = "There is a spiculated nodule in the left lower lobe."
     """What the real nodule is called."""
+    organ: str = "lung_lower_lobe_left"
+    """The structure it lies in."""
     patients_dir: Path | None = None
     """Patients for synthetic studies; None: the real nodule only."""
     without: tuple[str, ...] = ()
@@ -92,7 +95,7 @@ def measure_real_nodule(engine: AsapEngine, config: MeasureConfig) -> dict[str, 
     grounding = _ground(engine, features, canvas, [(config.sentence, ())])[0]
     raw = grounding.map.raw
     areas = {"field of view": canvas.inside, "lungs": OrganMasks(canvas.labels, "").mask("lung") | nodule}
-    areas["left lower lobe"] = OrganMasks(canvas.labels, "").mask("lung_lower_lobe_left") | nodule
+    areas[config.organ] = OrganMasks(canvas.labels, "").mask(config.organ) | nodule
     result: dict[str, object] = {"sentence": config.sentence}
     for name, area in areas.items():
         peak = np.unravel_index(np.where(area, raw, -np.inf).argmax(), raw.shape)
@@ -118,13 +121,13 @@ def _dilate(region: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _ground(
-    engine: AsapEngine, features: object, canvas: Canvas, sentences: Sequence[tuple[str, tuple[str, ...]]]
+    engine: AsapEngine, features: PatchFeatures, canvas: Canvas, sentences: Sequence[tuple[str, tuple[str, ...]]]
 ) -> tuple[SentenceGrounding, ...]:
     queries = [
         SentenceQuery(number, text, negate_sentence(text), organs)
         for number, (text, organs) in enumerate(sentences, start=1)
     ]
-    return ground_sentences(engine, features, canvas, queries)  # type: ignore[arg-type]
+    return ground_sentences(engine, features, canvas, queries)
 
 
 class StudyFigures(NamedTuple):
@@ -142,37 +145,48 @@ def measure_study(engine: AsapEngine, study: SyntheticStudy, rng: np.random.Gene
     features = engine.embed_volume(volume, masks)
     canvas = make_canvas(volume, features, masks)
     told = [statement for statement in study.report.statements if statement.existence == "present"]
-    asked = [_ask_for(kind, study, rng) for kind in _absent_kinds(study, rng)]
-    if not told:
-        return StudyFigures([], [], [])
-    free = _ground(engine, features, canvas, [(s.text, ()) for s in told])
-    constrained = _ground(engine, features, canvas, [(s.text, s.organs) for s in told])
-    questions = _ground(engine, features, canvas, [(s.text, s.organs) for s in asked]) if asked else ()
+    free, constrained = (
+        _ground(engine, features, canvas, [(s.text, s.organs if is_named else ()) for s in told])
+        for is_named in (False, True)
+    )
     points = [
         [_point(study, statement, grounding, canvas) for statement, grounding in zip(told, found, strict=True)]
         for found in (free, constrained)
     ]
-    presence = [Presence(s.kind, True, g.score, g.margin) for s, g in zip(told, constrained, strict=True)]
-    presence += [Presence(s.kind, False, g.score, g.margin) for s, g in zip(asked, questions, strict=True)]
-    return StudyFigures(points[0], points[1], presence)
+    return StudyFigures(points[0], points[1], _ask(engine, features, canvas, study, rng))
 
 
-def _absent_kinds(study: SyntheticStudy, rng: np.random.Generator) -> list[str]:
+def _ask(
+    engine: AsapEngine, features: PatchFeatures, canvas: Canvas, study: SyntheticStudy, rng: np.random.Generator
+) -> list[Presence]:
+    """Ask, in one style, for what was painted and for as much that was not."""
+    there = [f.claim for f in study.findings if KINDS[f.claim.kind].place != "organ"]
+    claims = [replace(claim, size_mm=None, second_mm=None, grade=None) for claim in there]
+    claims += [_false_claim(kind, study, rng) for kind in _absent_kinds(study, max(1, len(there)), rng)]
+    asked = [write_sentence(claim, "prose", rng) for claim in claims]
+    found = [_ground(engine, features, canvas, [(s.text, s.organs)])[0] for s in asked]  # alone: no contrast
+    return [
+        Presence(s.kind, number < len(there), g.score, g.margin)
+        for number, (s, g) in enumerate(zip(asked, found, strict=True))
+    ]
+
+
+def _absent_kinds(study: SyntheticStudy, count: int, rng: np.random.Generator) -> list[str]:
     there = {finding.claim.finding for finding in study.findings}
     free = [kind for kind in KINDS if KINDS[kind].finding not in there and KINDS[kind].place != "organ"]
-    return rng.choice(free, min(3, len(free)), replace=False).tolist()
+    return rng.choice(free, min(count, len(free)), replace=False).tolist()
 
 
-def _ask_for(kind: str, study: SyntheticStudy, rng: np.random.Generator) -> Statement:
-    """A sentence that says a finding is there which is not."""
+def _false_claim(kind: str, study: SyntheticStudy, rng: np.random.Generator) -> Claim:
+    """A finding in a lobe or on a side where it is not."""
     places = study.scene.lobes() if KINDS[kind].place == "lobe" else list(KINDS[kind].organs)
-    organ = places[rng.integers(len(places))]
-    return write_sentence(Claim(kind, "present", (organ,), side_of_organs([organ])), "prose", rng)
+    organs = (places[rng.integers(len(places))],)
+    return Claim(kind, "present", organs, side_of_organs(organs))
 
 
 def _point(study: SyntheticStudy, statement: Statement, grounding: SentenceGrounding, canvas: Canvas) -> Pointing:
-    region = resample(study.region(statement).astype(np.float32), study.scene.grid, canvas.grid) >= 0.3
-    near = _dilate(region, canvas.grid)
+    hit = _dilate(study.region(statement), study.scene.grid)
+    near = resample(hit.astype(np.uint8), study.scene.grid, canvas.grid, "nearest") > 0
     body = canvas.inside & (canvas.labels > 0)
     peak = canvas.grid.nearest_voxel(grounding.peak_ras_mm)
     wrong = None
