@@ -20,7 +20,7 @@ from asap_viewer.words import fact
 from asap_viewer.workflow import groundings_of
 from core.errors import StudyError
 from core.export.nifti import nifti_bytes
-from core.grounding.readout import heat_on_source
+from core.grounding.readout import heat_on_source, peak_on_source
 from core.progress import Progress
 
 MASKS, SEG, HEAT, NOTES = "Organ masks (NIfTI)", "Organ masks (DICOM SEG)", "Heat maps and scores", "Annotations"
@@ -114,22 +114,25 @@ def _heat_archive(case: Case, engine: str, progress: Progress) -> bytes:
     if not found:
         raise StudyError("No sentence has been looked for yet. Press “Find sentences” in the Report tab first.")
     files: dict[str, bytes | Path] = {}
+    peaks = []
     for at, one in enumerate(found):
         progress(at / len(found), f"Sentence {at + 1} of {len(found)}")
         name = f"sentence_{one.index:02d}.nii.gz"
-        files[name] = nifti_bytes(heat_on_source(one, case.volume), case.volume.source)
+        heat = heat_on_source(one, case.volume)
+        files[name] = nifti_bytes(heat, case.volume.source)
+        peaks.append(peak_on_source(heat, one, case.volume))
     rows = [
         {
             "index": one.index,
             "text": one.text,
-            "peak_ras_mm": one.peak_ras_mm,
-            "peak_voxel": case.volume.source.nearest_voxel(one.peak_ras_mm),
+            "peak_ras_mm": case.volume.source.to_mm(peak).round(2).tolist(),
+            "peak_voxel": peak,
             "score": one.score,
             "margin": one.margin,
             "probability": one.probability,
             "organs": one.organs,
         }
-        for one in found
+        for one, peak in zip(found, peaks, strict=True)
     ]
     document = {"engine": engine, "content_hash": case.volume.content_hash, "sentences": rows}
     files["grounding.json"] = json.dumps(document, indent=1).encode()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from core.grounding.heatmap import SentenceGrounding
 
 MANIFEST = "grounding.json"
+Peaks = list[tuple[int, int, int]]
+"""The hottest voxel of each heat map, in the axes of the CT's file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +57,9 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     found = ground_report(case, engine, part_of(progress, 0.4, 0.8))
     clock.lap("ground")
     with filled_folder(arguments.out) as folder:
-        _write_heat(folder, case, found, part_of(progress, 0.8, 1.0))
+        peaks = _write_heat(folder, case, found, part_of(progress, 0.8, 1.0))
         clock.lap("write")
-        answer = _describe(case, found, engine.name, clock.seconds)
+        answer = _describe(case, found, peaks, engine.name) | {"seconds": clock.seconds}
         (folder / MANIFEST).write_text(json.dumps(answer, indent=2, ensure_ascii=False), encoding="utf-8")
         _drop_stale(arguments.out, folder)
     return answer
@@ -81,15 +83,18 @@ def _file_name(index: int) -> str:
     return f"sentence_{index:02d}.nii.gz"
 
 
-def _write_heat(folder: Path, case: "Case", found: "Sequence[SentenceGrounding]", progress: Progress) -> None:
-    """One float32 NIfTI in [0, 1] per sentence on the grid of the CT's file."""
+def _write_heat(folder: Path, case: "Case", found: "Sequence[SentenceGrounding]", progress: Progress) -> Peaks:
+    """One float32 NIfTI in [0, 1] per sentence on the grid of the CT's file; returns their hottest voxels."""
     from core.export.nifti import write_nifti
-    from core.grounding.readout import heat_on_source
+    from core.grounding.readout import heat_on_source, peak_on_source
 
+    peaks = []
     for at, one in enumerate(found):
         progress(at / len(found), f"Writing sentence {one.index}")
         heat = heat_on_source(one, case.volume)
         write_nifti(folder / _file_name(one.index), heat, case.volume.source, f"sentence {one.index}")
+        peaks.append(peak_on_source(heat, one, case.volume))
+    return peaks
 
 
 def _drop_stale(target: Path, fresh: Path) -> None:
@@ -99,26 +104,23 @@ def _drop_stale(target: Path, fresh: Path) -> None:
             path.unlink()
 
 
-def _describe(
-    case: "Case", found: "Sequence[SentenceGrounding]", engine: str, seconds: dict[str, float]
-) -> dict[str, Any]:
+def _describe(case: "Case", found: "Sequence[SentenceGrounding]", peaks: Peaks, engine: str) -> dict[str, Any]:
     masks = case.masks
     return {
         "engine": engine,
         "masks": {"engine": masks.engine, "missing": masks.missing, "notes": list(masks.notes)} if masks else None,
         "warnings": list(case.study.receipt.warnings),
-        "sentences": [_describe_one(case, one) for one in found],
-        "seconds": seconds,
+        "sentences": [_describe_one(case, one, peak) for one, peak in zip(found, peaks, strict=True)],
     }
 
 
-def _describe_one(case: "Case", one: "SentenceGrounding") -> dict[str, Any]:
+def _describe_one(case: "Case", one: "SentenceGrounding", peak: tuple[int, int, int]) -> dict[str, Any]:
     return {
         "index": one.index,
         "text": one.text,
         "file": _file_name(one.index),
-        "peak_ras_mm": [round(value, 2) for value in one.peak_ras_mm],
-        "peak_voxel": list(case.volume.source.nearest_voxel(one.peak_ras_mm)),
+        "peak_ras_mm": [round(float(value), 2) for value in case.volume.source.to_mm(peak)],
+        "peak_voxel": list(peak),
         "score": round(one.score, 6),
         "negated_score": round(one.negated_score, 6),
         "margin": round(one.margin, 6),

@@ -90,7 +90,7 @@ function row(sentence, isChosen) {
   const tags = make('div', 'rp-tags');
   tags.append(make('span', 'rp-state', sentence.finding ? `${sentence.finding}: ${sentence.existence}` : 'no finding named'));
   tags.append(organChips(sentence));
-  if (sentence.peak) tags.append(meter(sentence));
+  if (sentence.peak && sentence.finding) tags.append(meter(sentence));
   if (sentence.verdict) tags.append(make('span', `rp-mark rp-${sentence.verdict}`, sentence.verdict));
   item.append(head, tags);
   if (isChosen) item.append(details(sentence));

@@ -176,3 +176,19 @@ def _share_per_organ(heat: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def heat_on_source(grounding: SentenceGrounding, volume: Volume) -> np.ndarray:
     """Heat (I, J, K) float32 in [0, 1] on the grid of the CT's own file, 0 outside the engine's view."""
     return volume.to_source(resample(grounding.map.heat, grounding.map.grid, volume.grid))
+
+
+def peak_on_source(heat: np.ndarray, grounding: SentenceGrounding, volume: Volume) -> tuple[int, int, int]:
+    """Voxel (i, j, k) of the CT's own file where `heat`, (I, J, K) from `heat_on_source`, is hottest.
+
+    Of voxels that are equally hot the one nearest to the grounding's peak is taken, then the lowest in patient mm, so
+    that copies of one CT stored along other axes agree. A map that is nowhere warm has its peak at the grounding's.
+    """
+    if not heat.any():
+        return volume.source.nearest_voxel(grounding.peak_ras_mm)
+    hottest = np.argwhere(heat >= heat.max() - 1e-4)
+    places = volume.source.to_mm(hottest)
+    distance = np.linalg.norm(places - np.array(grounding.peak_ras_mm), axis=1).round(2)
+    order = np.lexsort((*places.round(2).T, distance))
+    i, j, k = hottest[order[0]]
+    return int(i), int(j), int(k)

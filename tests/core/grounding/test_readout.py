@@ -10,7 +10,14 @@ from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
 from core.grounding.engine import PatchFeatures
 from core.grounding.findings18 import score_findings
-from core.grounding.readout import ReadoutConfig, SentenceQuery, ground_sentences, heat_on_source, make_canvas
+from core.grounding.readout import (
+    ReadoutConfig,
+    SentenceQuery,
+    ground_sentences,
+    heat_on_source,
+    make_canvas,
+    peak_on_source,
+)
 from core.resample import target_grid
 from core.structures import BY_NAME
 from core.volume import Volume
@@ -75,6 +82,8 @@ def test_the_peak_and_the_exported_heat_lie_at_the_matching_patch(axes, tilt_deg
     assert heat.shape == volume.source.shape
     assert heat.dtype == np.float32
     assert 0 <= heat.min() < heat.max() <= 1
+    peak = volume.source.to_mm(peak_on_source(heat, nodule, volume))
+    assert np.linalg.norm(peak - nodule.peak_ras_mm) < 3  # half a voxel of the coarsest axis is 2 mm
     brightest = volume.source.to_mm(np.argwhere(heat > 0.9 * heat.max()).mean(axis=0))
     assert np.linalg.norm(brightest - TARGET_MM) < 8
 
