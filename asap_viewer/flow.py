@@ -9,7 +9,7 @@ from asap_viewer.parts import Parts, Updates, ready, told
 from asap_viewer.served import Owner
 from asap_viewer.services import Services
 from asap_viewer.sessions import Case, Session
-from asap_viewer.viewer import go_to, keep_case, show_case, show_heat
+from asap_viewer.viewer import go_to, keep_case, look_at, show_case, show_heat
 from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
@@ -31,7 +31,7 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
     chosen = next((row.id for row in rows if row.chosen), None)
     session.series = chosen
     return {
-        parts.viewer: show_case(viewer_case(services, case, owner)),
+        parts.viewer: {**show_case(viewer_case(services, case, owner)), **look_at(preset="lung")},
         parts.receipt: gr.update(rows=[fact("case", case.title), *receipt_rows(case.study.receipt)]),
         parts.series: gr.update(choices=choices, value=chosen, visible=True if len(rows) > 1 else "hidden"),
         parts.fix_hu: gr.update(visible=True if case.study.receipt.hu_verdict.correction_hu else "hidden"),

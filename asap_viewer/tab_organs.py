@@ -74,6 +74,11 @@ def look(event: gr.EventData) -> Any:
     return look_at(hidden=list(event.hidden))
 
 
+def follow_viewer(event: gr.EventData) -> Any:
+    """Show in the tree what a person hid inside the viewer."""
+    return gr.update(hidden=list(event.hidden))
+
+
 def wire(tab: OrgansTab, parts: Parts, services: Services) -> None:
     """Connect the tab."""
     do = OrganHandlers(services, parts, tab)
@@ -81,5 +86,6 @@ def wire(tab: OrgansTab, parts: Parts, services: Services) -> None:
     outputs = [parts.viewer, parts.status, parts.organs, parts.badge]
     tab.find.click(do.find, [parts.token, tab.segmenter], outputs, **quiet)
     tab.organs.look(look, None, parts.viewer, queue=False, trigger_mode="always_last", **quiet)
+    parts.viewer.looked(follow_viewer, None, tab.organs, queue=False, trigger_mode="always_last", **quiet)
     tab.organs.jump(jump, None, parts.viewer, queue=False, **quiet)
     tab.draw.click(do.draw, [parts.token, parts.engine], [tab.surfaces, parts.status], **quiet)

@@ -71,5 +71,6 @@ element.querySelector('.op-none').addEventListener('click', () => {
 });
 filter.addEventListener('input', draw);
 filter.addEventListener('keydown', (event) => event.stopPropagation());
+watch('hidden', () => { hidden = new Set(props.hidden || []); draw(); });
 watch('organs', () => { hidden = new Set(props.hidden || []); draw(); });
 draw();
