@@ -16,7 +16,7 @@ import torch
 import tyro
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from core.anatomy.masks import OrganMasks
 from core.errors import AsapError
@@ -32,6 +32,8 @@ from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
 from core.volume import Grid, Volume
 from trainers.patients import read_patients, read_volume
 
+LEAST_AUROC = 0.6
+"""A presence fit that does worse on answers it has not seen is not worth a number."""
 DILATION_MM = 10.0
 """A peak this close to the finding counts as a hit (pointing game)."""
 
@@ -226,21 +228,22 @@ def _summary_of(points: Sequence[Pointing]) -> dict[str, float]:
 def calibrate(answers: Sequence[Presence]) -> dict[str, object]:
     """Logistic fit of presence on score and margin: fitted on every other answer, judged on the rest.
 
-    A weight below zero would make stronger support count against a finding: such a fit is left out.
+    A weight below zero would make stronger support count against a finding: such a fit is left out. Where no fit tells
+    presence from absence (`LEAST_AUROC` on the rest), all weights are 0: the engine then says 0.5, "cannot tell".
     """
     features = np.array([[answer.score, answer.margin] for answer in answers])
     truth = np.array([answer.is_there for answer in answers])
-    best: dict[str, object] = {}
-    best_loss = np.inf
+    best, best_auroc = _calibration_of({}, 0.0), LEAST_AUROC
     for columns in ([0, 1], [0], [1]):
         fit = LogisticRegression(C=100.0).fit(features[::2][:, columns], truth[::2])
-        loss = float(log_loss(truth[::2], fit.predict_proba(features[::2][:, columns])))
-        if (fit.coef_ >= 0).all() and loss < best_loss:
+        auroc = float(roc_auc_score(truth[1::2], fit.predict_proba(features[1::2][:, columns])[:, 1]))
+        if (fit.coef_ >= 0).all() and auroc > best_auroc:
             weights = dict(zip(columns, fit.coef_[0].tolist(), strict=True))
-            chance_of = fit.predict_proba(features[1::2][:, columns])[:, 1]
-            best_loss, auroc = loss, float(roc_auc_score(truth[1::2], chance_of))
-            best = _calibration_of(weights, float(fit.intercept_[0])) | {"auroc_other_half": round(auroc, 3)}
-    return best | {"answers": len(answers)}
+            best, best_auroc = _calibration_of(weights, float(fit.intercept_[0])), auroc
+    alone = {
+        name: round(float(roc_auc_score(truth, features[:, at])), 3) for at, name in enumerate(("score", "margin"))
+    }
+    return best | {"auroc_of_score": alone["score"], "auroc_of_margin": alone["margin"], "answers": len(answers)}
 
 
 def _calibration_of(weights: dict[int, float], bias: float) -> dict[str, object]:

@@ -95,4 +95,10 @@ def test_calibration_never_counts_support_against_a_finding():
     fit = calibrate(answers)
     assert fit["score_weight"] > 0
     assert fit["margin_weight"] == 0
-    assert fit["auroc_other_half"] > 0.8
+    assert fit["auroc_of_score"] > 0.8
+
+
+def test_a_score_that_tells_nothing_gets_no_weight():
+    rng = np.random.default_rng(1)
+    fit = calibrate([Presence("mass", bool(number // 2 % 2), rng.normal(), rng.normal()) for number in range(400)])
+    assert (fit["score_weight"], fit["margin_weight"], fit["bias"]) == (0.0, 0.0, 0.0)
