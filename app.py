@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from asap_viewer.privacy import keep_quiet
 from asap_viewer.settings import Settings, read_settings
+from asap_viewer.startup import without_stubs
 from core.errors import ConfigError
 
 
@@ -22,7 +23,11 @@ def read_arguments(arguments: Sequence[str], settings: Settings) -> argparse.Nam
 def main(arguments: Sequence[str]) -> int:
     """Serve the page until interrupted; 2 with one line on stderr for a setting that cannot be."""
     keep_quiet(os.environ)
-    from asap_viewer.server import ServerConfig, build_app, serve
+    with without_stubs():
+        from asap_viewer.page import build_page, page_looks
+        from asap_viewer.server import ServerConfig, build_app, serve
+    from asap_viewer.served import VolumeServer
+    from asap_viewer.services import Services
 
     try:
         settings = read_settings()
@@ -31,10 +36,6 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    from asap_viewer.page import build_page, page_looks
-    from asap_viewer.served import VolumeServer
-    from asap_viewer.services import Services
-
     served = VolumeServer()
     app = build_app(build_page(Services(settings, served)), served, config, **page_looks())
     shown = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
