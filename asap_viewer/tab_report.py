@@ -13,10 +13,11 @@ from asap_viewer.plots import draw_matrix
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
 from asap_viewer.viewer import jump
+from asap_viewer.words import SUPPORT_WORDS
 from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
 from core.grounding.findings18 import FindingScore
-from core.grounding.heatmap import SentenceGrounding
+from core.grounding.heatmap import SentenceGrounding, support_of
 from core.progress import Progress
 from core.structures import spoken_name
 
@@ -146,17 +147,18 @@ class ReportHandlers(Handlers):
             {"name": one.name, "probability": round(one.probability, 4), "mm": list(one.peak_ras_mm)}
             for one in sorted(scored, key=lambda one: -one.probability)
         ]
-        yield {self.tab.findings: gr.update(findings=rows), self.parts.status: ready()}
+        told_any = any(support_of(one.probability) != "cannot tell" for one in scored)
+        message = "Ready" if told_any else f"{engine} cannot tell what is present; the places are where it would look."
+        yield {self.tab.findings: gr.update(findings=rows), self.parts.status: ready(message)}
 
 
 def said_of(one: SentenceGrounding) -> str:
     """A grounding in one line of words."""
     x, y, z = one.peak_ras_mm
     place = ", ".join(spoken_name(name) for name in list(one.organs)[:2]) or "no organ"
-    support = "supported" if one.is_supported else "no support in this scan"
     return (
         f"Peak at R {x:.0f}, A {y:.0f}, S {z:.0f} mm ({place}); score {one.score:.2f}, "
-        f"margin to its negation {one.margin:+.2f}: {support}"
+        f"margin to its negation {one.margin:+.2f}: {SUPPORT_WORDS[one.support]}"
     )
 
 

@@ -55,6 +55,13 @@ def organ_rows(masks: OrganMasks, measures: Sequence[OrganMeasure]) -> list[dict
     ]
 
 
+SUPPORT_WORDS = {
+    "supported": "supported by this scan",
+    "no support": "no support in this scan",
+    "cannot tell": "this engine cannot tell whether it is so",
+}
+
+
 def engine_rows(states: Sequence[State]) -> list[dict[str, str]]:
     """Every engine and whether it can run."""
     rows = []
@@ -102,7 +109,8 @@ def _sentence_row(sentence: Sentence, grounding: SentenceGrounding | None) -> di
             "score": round(grounding.score, 4),
             "margin": round(grounding.margin, 4),
             "probability": round(grounding.probability, 4),
-            "supported": grounding.is_supported,
+            "support": grounding.support,
+            "support_words": SUPPORT_WORDS[grounding.support],
             "shares": [organ_chip(name) | {"share": share} for name, share in list(grounding.organs.items())[:4]],
         }
     return row

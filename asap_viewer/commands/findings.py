@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
     """Probability and place of each finding, in the order of the CT-RATE label files."""
     from asap_viewer.workflow import canvas_of
     from core.grounding.findings18 import score_findings
+    from core.grounding.heatmap import support_of
 
     engine = open_grounder(arguments.engine, settings, arguments.device)
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -
             {
                 "name": one.name,
                 "probability": round(one.probability, 6),
+                "support": support_of(one.probability),
                 "peak_ras_mm": [round(value, 2) for value in one.peak_ras_mm],
                 "margin": round(one.margin, 6),
             }

@@ -125,6 +125,6 @@ def _describe_one(case: "Case", one: "SentenceGrounding", peak: tuple[int, int, 
         "negated_score": round(one.negated_score, 6),
         "margin": round(one.margin, 6),
         "probability": round(one.probability, 6),
-        "supported": one.is_supported,
+        "support": one.support,
         "organs": one.organs,
     }

@@ -56,9 +56,8 @@ function details(sentence) {
   const facts = make('p', 'rp-facts');
   if (sentence.peak) {
     const [x, y, z] = sentence.peak.map((value) => value.toFixed(0));
-    const support = sentence.supported ? 'supported' : 'no support in this scan';
     facts.textContent = `Peak at R ${x}, A ${y}, S ${z} mm · score ${sentence.score.toFixed(2)} · ` +
-      `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${support}`;
+      `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${sentence.support_words}`;
   } else {
     facts.textContent = sentence.pending ? 'Looking for it in the scan…' : 'Not looked for in the scan yet.';
   }
@@ -90,7 +89,10 @@ function row(sentence, isChosen) {
   const tags = make('div', 'rp-tags');
   tags.append(make('span', 'rp-state', sentence.finding ? `${sentence.finding}: ${sentence.existence}` : 'no finding named'));
   tags.append(organChips(sentence));
-  if (sentence.peak && sentence.finding) tags.append(meter(sentence));
+  if (sentence.finding && sentence.support === 'no support') {
+    tags.append(make('span', 'rp-mark rp-reject', 'no support in this scan'));
+  }
+  if (sentence.peak && sentence.finding && sentence.support !== 'cannot tell') tags.append(meter(sentence));
   if (sentence.verdict) tags.append(make('span', `rp-mark rp-${sentence.verdict}`, sentence.verdict));
   item.append(head, tags);
   if (isChosen) item.append(details(sentence));

@@ -1,10 +1,16 @@
 """Where one sentence lives: scores on a grid, their peak, their share per organ."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from core.volume import Grid
+
+Support = Literal["supported", "no support", "cannot tell"]
+
+UNDECIDED = 0.05
+"""Probabilities nearer than this to one half decide nothing; an engine without a presence read-out says 0.5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,13 @@ class SentenceGrounding:
         return self.score - self.negated_score
 
     @property
-    def is_supported(self) -> bool:
-        """False means "no support in this scan"."""
-        return self.probability >= 0.5
+    def support(self) -> Support:
+        """Whether the scan bears the sentence out; probabilities near one half decide nothing."""
+        return support_of(self.probability)
+
+
+def support_of(probability: float) -> Support:
+    """A chance in [0, 1] in words; within `UNDECIDED` of one half it "cannot tell"."""
+    if abs(probability - 0.5) < UNDECIDED:
+        return "cannot tell"
+    return "supported" if probability > 0.5 else "no support"

@@ -10,6 +10,7 @@ from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
 from core.grounding.engine import PatchFeatures
 from core.grounding.findings18 import score_findings
+from core.grounding.heatmap import support_of
 from core.grounding.readout import (
     ReadoutConfig,
     SentenceQuery,
@@ -109,9 +110,10 @@ def test_support_comes_from_the_margin_to_the_negation():
     found, missing = ground_sentences(
         engine, features, canvas, [QUERIES[0], SentenceQuery(2, "an unknown", "other things")]
     )
-    assert found.is_supported
+    assert found.support == "supported"
     assert found.margin > 0.9
-    assert not missing.is_supported or missing.probability < found.probability
+    assert missing.support == "no support"
+    assert support_of(0.5) == "cannot tell"
 
 
 def test_eighteen_findings_in_the_order_of_the_labels():
