@@ -89,9 +89,12 @@ class FactsPanel(Panel):
 
 
 class StatusLine(Panel):
-    """What the server does now: {kind: idle | work | error, message, fraction, seconds}."""
+    """What the server does now: {kind: idle | work | error, message, fraction, seconds}. Event: cancel {}."""
 
-    template = '<div class="sl" role="status"><span class="sl-bar"><i></i></span><span class="sl-words"></span></div>'
+    template = (
+        '<div class="sl" role="status"><span class="sl-bar"><i></i></span><span class="sl-words"></span>'
+        '<button class="sl-cancel" type="button" title="Stop; what was there before stays">Cancel</button></div>'
+    )
     script = "status_line.js"
     empty = {"status": {"kind": "idle", "message": "Ready", "fraction": 0, "seconds": 0}}
 

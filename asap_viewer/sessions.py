@@ -30,6 +30,8 @@ class Case:
     """Engine name -> the CT as that engine sees it."""
     groundings: dict[tuple[str, str], SentenceGrounding] = field(default_factory=dict)
     """(engine name, sentence text) -> where it lives."""
+    seeing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while an engine encodes the CT, so that two jobs do not do it twice."""
 
     @property
     def volume(self) -> Volume:
@@ -60,12 +62,24 @@ class Session:
     """Questions and answers about the open case, newest first."""
     last_used_s: float = field(default_factory=time.monotonic)
     _folder: Path | None = None
+    _side_stops: list[StopFlag] = field(default_factory=list)
 
     def begin_job(self) -> StopFlag:
-        """Stop what runs in this session and give the flag for the next job."""
-        self.stop.stop()
+        """Stop what runs in this session and give the flag for the next job: opening, organs, the report."""
+        self.stop_all()
         self.stop = StopFlag()
         return self.stop
+
+    def begin_side_job(self) -> StopFlag:
+        """The flag for a question, a search or an export, which runs beside the job and does not disturb it."""
+        flag = StopFlag()
+        self._side_stops = [*self._side_stops[-15:], flag]
+        return flag
+
+    def stop_all(self) -> None:
+        """Ask everything that runs in this session to end."""
+        for flag in (self.stop, *self._side_stops):
+            flag.stop()
 
     def require_case(self) -> Case:
         """The open case, or a StudyError that says to open one."""
@@ -125,7 +139,7 @@ class SessionStore:
         with self._lock:
             session = self._sessions.pop(token, None)
         if session is not None:
-            session.stop.stop()
+            session.stop_all()
             session.case = None
             session.close_folder()
 

@@ -59,7 +59,7 @@ class AskHandlers(Handlers):
         def work(progress: Progress) -> Answer:
             return ask_case(case, lambda: self.services.engine(engine), question, progress)
 
-        answer = yield from told(self.parts, work, session.begin_job())
+        answer = yield from told(self.parts, work, session.begin_side_job())
         session.answers = [answer_row(question, answer), *session.answers][:MOST_ANSWERS]
         yield {self.tab.answers: gr.update(answers=session.answers), self.parts.status: ready()}
 

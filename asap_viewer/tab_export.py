@@ -57,7 +57,7 @@ class ExportHandlers(Handlers):
             progress(0.1, f"Preparing {what.lower()}")
             return self._file(case, what, engine, progress)
 
-        blob = yield from told(self.parts, work, session.begin_job())
+        blob = yield from told(self.parts, work, session.begin_side_job())
         address = self.services.served.publish(blob, owner_of(request))
         size = f"{blob.raw_bytes / 1e6:.1f} MB"
         row = fact(what, f"{blob.filename} ({size})") | {"href": address, "download": blob.filename}

@@ -29,7 +29,6 @@ class OpenTab:
     open_sample: gr.Button
     files: gr.File
     folder: gr.UploadButton
-    cancel: gr.Button
     series: gr.Dropdown
     receipt: FactsPanel
     fix_hu: gr.Button
@@ -46,13 +45,11 @@ def lay_out(services: Services) -> OpenTab:
         file_count="multiple",
         height=150,
     )
-    with gr.Row():
-        folder = gr.UploadButton("Open a DICOM folder", file_count="directory", size="sm")
-        cancel = gr.Button("Cancel", size="sm", variant="stop")
+    folder = gr.UploadButton("Open a DICOM folder", file_count="directory", size="sm")
     series = gr.Dropdown([], label="Series in this upload", visible="hidden", interactive=True)
     receipt = FactsPanel()
     fix_hu = gr.Button("Correct the HU values", size="sm", visible="hidden")
-    return OpenTab(chosen, open_sample, files, folder, cancel, series, receipt, fix_hu)
+    return OpenTab(chosen, open_sample, files, folder, series, receipt, fix_hu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +98,7 @@ class OpenHandlers(Handlers):
 
     @shows_errors
     def cancel(self, token: str) -> Iterator[Updates]:
-        self.services.sessions.get(token).stop.stop()
+        self.services.sessions.get(token).stop_all()
         yield {self.parts.status: failed("Stopping…")}
 
     def _reader(self, upload: Path, series: str | None = None, hu_fix: HuFix = "none") -> Callable[[Progress], Case]:
@@ -150,7 +147,7 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
     tab.series.input(do.other_series, [parts.token, tab.series, *engines], **quiet)
     tab.fix_hu.click(do.fix_hu, [parts.token, *engines], **quiet)
     quiet["outputs"] = parts.status
-    tab.cancel.click(do.cancel, parts.token, **quiet)
+    parts.status.cancel(do.cancel, parts.token, **quiet)
 
 
 def take_upload(paths: list[str] | str, session: Session) -> Path:

@@ -102,7 +102,7 @@ class ReportHandlers(Handlers):
         def work(progress: Progress) -> SentenceGrounding:
             return ground_text(case, self.services.engine(engine), text, progress)
 
-        one = yield from told(self.parts, work, session.begin_job())
+        one = yield from told(self.parts, work, session.begin_side_job())
         shown = heat_updates(self.services, self.parts, case, one, owner_of(request))
         yield shown | {self.parts.status: ready(said_of(one))}
 
@@ -142,7 +142,7 @@ class ReportHandlers(Handlers):
         def work(progress: Progress) -> tuple[FindingScore, ...]:
             return find_findings(case, self.services.engine(engine), progress)
 
-        scored = yield from told(self.parts, work, session.begin_job())
+        scored = yield from told(self.parts, work, session.begin_side_job())
         rows = [
             {"name": one.name, "probability": round(one.probability, 4), "mm": list(one.peak_ras_mm)}
             for one in sorted(scored, key=lambda one: -one.probability)

@@ -60,7 +60,7 @@ class SimilarHandlers(Handlers):
         def work(progress: Progress) -> SearchResult:
             return self._find(session, by, text, (int(count), where), engine, progress)
 
-        found = yield from told(self.parts, work, session.begin_job())
+        found = yield from told(self.parts, work, session.begin_side_job())
         hits = [
             {
                 "study_id": hit.study_id,

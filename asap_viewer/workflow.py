@@ -39,9 +39,10 @@ def find_organs(case: Case, segmenter: Segmenter, progress: Progress = silent) -
 
 def keep_masks(case: Case, masks: OrganMasks) -> None:
     """Make `masks` the case's masks."""
-    case.masks = masks
-    case.groundings.clear()
-    case.features.clear()
+    with case.seeing:
+        case.masks = masks
+        case.groundings.clear()
+        case.features.clear()
 
 
 def read_report(case: Case, text: str) -> ParsedReport:
@@ -54,9 +55,10 @@ def read_report(case: Case, text: str) -> ParsedReport:
 
 def see_with(case: Case, engine: GroundingEngine, progress: Progress = silent) -> PatchFeatures:
     """The case's patch vectors by `engine`, computed once."""
-    if engine.name not in case.features:
-        case.features[engine.name] = engine.embed_volume(case.volume, case.masks, progress)
-    return case.features[engine.name]
+    with case.seeing:
+        if engine.name not in case.features:
+            case.features[engine.name] = engine.embed_volume(case.volume, case.masks, progress)
+        return case.features[engine.name]
 
 
 def canvas_of(case: Case, engine: GroundingEngine, progress: Progress = silent) -> tuple[PatchFeatures, Canvas]:

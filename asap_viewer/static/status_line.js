@@ -11,5 +11,6 @@ function draw() {
   words.textContent = (status.message || 'Ready') + (status.kind === 'work' ? seconds : '');
 }
 
+line.querySelector('.sl-cancel').addEventListener('click', () => trigger('cancel', {}));
 watch('status', draw);
 draw();
