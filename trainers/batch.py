@@ -1,8 +1,9 @@
 """The one batch that datasets make and recipes read: names, shapes, dtypes, padding.
 
 A dataset item has the shapes below without the leading B and `study_id` as a str. Axes: B studies, T report tokens,
-F findings tokens, S sentences (T, F, S may differ between studies: `collate` pads), X Y Z voxels towards R, A, S,
-L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an absent key, never None.
+F findings tokens, S sentences, Q questions of W tokens (T, F, S, Q, W may differ between studies: `collate` pads them),
+X Y Z voxels towards R, A, S, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an
+absent key, never None.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,9 +44,13 @@ FIELDS: dict[str, Field] = {
     "mlm_labels": Field("T", torch.int64, IGNORE, meaning="original id at masked real tokens, -100 elsewhere"),
     "sentence_target": Field("SL", torch.float32, meaning="fraction of patch l inside sentence s's true region"),
     "sentence_target_valid": Field("S", torch.bool, meaning="True = the region is known (all zero = truly absent)"),
+    "asked_ids": Field("QW", torch.int64, meaning="tokens of claims that stand alone, [CLS] first, 0 = padding"),
+    "asked_attn": Field("QW", torch.bool, meaning="True = real token"),
+    "asked_target": Field("QL", torch.float32, meaning="as sentence_target; all zero = the claim is false"),
+    "asked_valid": Field("Q", torch.bool, meaning="True = a claim, False = padding"),
 }
 
-PADDED = frozenset("TFS")
+PADDED = frozenset("TFSQW")
 
 ASAP_REQUIRES = (
     "image organ_mask findings_ids findings_attn findings_sent report_ids report_attn mlm_in mlm_labels".split()

@@ -1,6 +1,7 @@
 """Studies from the data engine as a training set: every item is a function of its index, the seed and the epoch."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
 from trainers.batch import Sample
 from trainers.patients import read_patients
+from trainers.questions import Question, ask_about, question_fields
 
 CLASS_STRUCTURES = (
     "lung_upper_lobe_left",
@@ -61,13 +63,15 @@ class SyntheticConfig:
     """Longest report in tokens."""
     text_mask_ratio: float = 0.75
     """Share of report tokens to be guessed."""
+    false_claims: int = 0
+    """Most claims of others that are false of a study, asked beside its own, see `trainers.questions`; 0 asks none."""
 
     def __post_init__(self) -> None:
         view = self.study.view.shape
         if any(c % p or c > v for v, c, p in zip(view, self.crop, self.patch, strict=True)):
             raise ConfigError(f"crop {self.crop} must be whole patches {self.patch} and fit into the view {view}.")
-        if self.window_hu[0] >= self.window_hu[1] or self.count < 1:
-            raise ConfigError("window_hu must rise from black to white, and count be at least 1.")
+        if self.window_hu[0] >= self.window_hu[1] or self.count < 1 or self.false_claims < 0:
+            raise ConfigError("window_hu must rise from black to white, count be at least 1, false_claims 0.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,18 @@ class SyntheticStudies:
     def __getitem__(self, index: int) -> Sample:
         stored = self.stored(index)
         generator = torch.Generator().manual_seed((self.config.seed * 7919 + self._epoch) * 1_000_003 + index)
-        return to_sample(stored, f"synthetic-{index}", self.tokenizer, self.config, generator)
+        asked = self._questions(index, stored)
+        return to_sample(stored, f"synthetic-{index}", self.tokenizer, self.config, generator, asked)
+
+    def _questions(self, index: int, stored: StoredStudy) -> list[Question]:
+        """What is asked about a study: its own claims and some of others', drawn anew in every epoch."""
+        if self.config.false_claims == 0:
+            return []
+        rng = np.random.default_rng([self.config.seed, index, self._epoch])
+        others = (self.stored(int(other)) for other in rng.integers(self.config.count, size=4))
+        borrowed = [pair for other in others for pair in zip(other.sentences, other.facts, strict=True)]
+        own = list(zip(stored.sentences, stored.facts, strict=True))
+        return ask_about(own, borrowed, self.config.false_claims, self._begin(index)[0].never_denied)
 
     def stored(self, index: int) -> StoredStudy:
         """Study number `index`, from the cache where there is one."""
@@ -121,9 +136,13 @@ class SyntheticStudies:
 
     def study(self, index: int) -> SyntheticStudy:
         """The whole study, with voxel masks of its findings."""
-        rng = np.random.default_rng([self.config.seed, index])
-        patient = self.patients[int(rng.integers(len(self.patients)))]
+        patient, rng = self._begin(index)
         return make_study(patient, self.config.study, rng, f"synthetic-{index}")
+
+    def _begin(self, index: int) -> tuple[Patient, np.random.Generator]:
+        """The patient of a study, and the generator that draws the rest of it."""
+        rng = np.random.default_rng([self.config.seed, index])
+        return self.patients[int(rng.integers(len(self.patients)))], rng
 
 
 def _patients(config: SyntheticConfig) -> list[Patient]:
@@ -181,7 +200,12 @@ def draw_crop(shape: tuple[int, ...], crop: tuple[int, int, int], generator: tor
 
 
 def to_sample(
-    stored: StoredStudy, study_id: str, tokenizer: ReportTokenizer, config: SyntheticConfig, generator: torch.Generator
+    stored: StoredStudy,
+    study_id: str,
+    tokenizer: ReportTokenizer,
+    config: SyntheticConfig,
+    generator: torch.Generator,
+    questions: Sequence[Question] = (),
 ) -> Sample:
     """The batch fields of one study, see `trainers.batch`; crop and masked words come from `generator`."""
     findings = tokenizer.encode_sentences(stored.sentences, config.max_tokens)
@@ -190,7 +214,9 @@ def to_sample(
     masked, labels = mask_tokens(report.ids, draws, config.text_mask_ratio)
     box = draw_crop(stored.image.shape, config.crop, generator)
     regions = np.unpackbits(stored.regions, axis=1).reshape(-1, *stored.image.shape)[:, *box]
-    return {
+    shares = torch.from_numpy(patch_shares(regions, config.patch))
+    asked = question_fields(questions, shares, tokenizer, config.max_tokens) if config.false_claims else {}
+    return asked | {
         "study_id": study_id,
         "image": torch.from_numpy(stored.image[None, *box]).float() / 127.5 - 1.0,
         "organ_mask": torch.from_numpy(np.ascontiguousarray(stored.organs[box])),
@@ -202,7 +228,7 @@ def to_sample(
         "report_sent": report.sentence_map,
         "mlm_in": masked,
         "mlm_labels": labels,
-        "sentence_target": torch.from_numpy(patch_shares(regions, config.patch)),
+        "sentence_target": shares,
         "sentence_target_valid": torch.ones(len(stored.sentences), dtype=torch.bool),
     }
 

@@ -18,6 +18,7 @@ from core.models.losses import (
     balanced_injection_loss,
     injection_loss,
     language_loss,
+    question_loss,
     reconstruction_loss,
     region_presence_loss,
     region_softmax_loss,
@@ -25,7 +26,7 @@ from core.models.losses import (
     study_contrast_loss,
 )
 from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, patchify
-from core.models.selection import Selection, SizeRule, pool_sentences, select_patches
+from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
 from core.models.vit import initialise_linear
 
@@ -149,7 +150,8 @@ class ASAP(MaskedAutoencoder3d):
 
     def _needs_alignment(self) -> bool:
         weights = self.config.weights
-        return max(weights.alignment, weights.language, weights.study, weights.grounding, weights.size_prior) > 0
+        told = (weights.alignment, weights.language, weights.study, weights.grounding, weights.questions)
+        return max(*told, weights.size_prior) > 0
 
     def _pool(self, states: Tensor, sentence_map: Tensor) -> tuple[Tensor, Tensor]:
         """Project tokens, then average per sentence: (B, S, D) and which slots are real (B, S) bool."""
@@ -188,6 +190,8 @@ class ASAP(MaskedAutoencoder3d):
                 losses["study"] = self._study_loss(batch["findings_ids"], aligned)
             if weights.grounding > 0 and "sentence_target" in batch:
                 losses["grounding"] = self._grounding_loss(batch, aligned)
+            if weights.questions > 0 and "asked_target" in batch:
+                losses["questions"] = self._question_loss(batch, aligned)
             if weights.size_prior > 0:
                 losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid)
         return losses
@@ -218,6 +222,20 @@ class ASAP(MaskedAutoencoder3d):
         if terms != "softmax":
             loss = loss + region_presence_loss(self.presence_logits(cosine), target, valid)
         return loss
+
+    def _question_loss(self, batch: TensorMap, aligned: Aligned) -> Tensor:
+        """Claims read alone, as an engine reads them; they are no sentences of the report and align with nothing."""
+        asked = batch["asked_valid"]
+        if not bool(asked.any()):
+            return aligned.patches.new_zeros(())
+        vectors = self.embed_sentences(batch["asked_ids"][asked], batch["asked_attn"][asked])
+        sentences = vectors.new_zeros(*asked.shape, vectors.shape[-1]).masked_scatter(asked[..., None], vectors)
+        cosine = cosine_to_patches(sentences, aligned.patches)
+        target = batch["asked_target"]
+        is_true = target.any(dim=-1)
+        target = target.gather(2, repeat(aligned.places, "b v -> b q v", q=asked.shape[1]))
+        seen = asked & (target.any(dim=-1) == is_true)
+        return question_loss(self.presence_logits(cosine), target, seen)
 
     def _language_loss(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> Tensor:
         """Cross-entropy of the report's tokens; the vocabulary is only computed where it counts."""

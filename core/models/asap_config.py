@@ -28,6 +28,8 @@ class LossWeights:
     """Whole volumes against whole reports of the batch (mends spec 7.1, point 5)."""
     grounding: float = 0.0
     """Sentences against their true regions, when the batch carries `sentence_target`."""
+    questions: float = 0.0
+    """Claims that are true or false of the CT, each read alone, when the batch carries `asked_target`."""
     size_prior: float = 0.0
     """Pull of the learned region size to the middle of its range."""
 

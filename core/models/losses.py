@@ -93,6 +93,19 @@ def region_presence_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tenso
     return ((missed + imagined)[valid] / 2).sum() / valid.sum().clamp(min=1)
 
 
+def question_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Is it there at all? Binary cross-entropy of one answer per question, yes and no weighing the same.
+
+    logits, target (B, Q, L), valid (B, Q) bool, True = a question. The answer to a claim that is false (target all
+    zero) is its best patch anywhere, as an engine reads it; to one that is true the best patch of its region.
+    """
+    is_there = target.any(dim=-1)
+    outside = is_there[..., None] & (target <= 0)
+    best = logits.masked_fill(outside, torch.finfo(logits.dtype).min).amax(dim=-1)
+    missed, imagined = F.softplus(-best)[valid & is_there], F.softplus(best)[valid & ~is_there]
+    return (missed.sum() / max(1, len(missed)) + imagined.sum() / max(1, len(imagined))) / 2
+
+
 def size_prior_loss(size_logit: Tensor, valid: Tensor) -> Tensor:
     """Pull the learned region size to the middle of its range: mean (sigmoid(logit) - 1/2)^2 over real sentences."""
     return (size_logit.sigmoid() - 0.5).square()[valid].sum() / valid.sum().clamp(min=1)

@@ -107,6 +107,21 @@ def test_items_make_a_batch_that_the_recipe_accepts(studies):
         assert sentences.max() == target.sum()
 
 
+def test_questions_beside_the_report_leave_the_report_as_it_was(studies):
+    asking = SyntheticStudies(replace(studies.config, false_claims=3), studies.tokenizer)
+    plain, asked = studies[1], asking[1]
+    assert all(torch.equal(plain[key], asked[key]) for key in plain if key != "study_id")
+    batch = collate([asking[number] for number in range(4)])
+    check_batch(batch, ("asked_ids", "asked_attn", "asked_target", "asked_valid"))
+    is_true = batch["asked_target"].any(dim=-1)
+    assert is_true.any()
+    assert (batch["asked_valid"] & ~is_true).any()
+    asking.set_epoch(1)
+    again = [asking[number]["asked_ids"] for number in range(4)]
+    asking.set_epoch(0)
+    assert any(not torch.equal(one, asking[number]["asked_ids"]) for number, one in enumerate(again))
+
+
 def test_an_item_depends_on_index_and_epoch_only(studies):
     studies.set_epoch(0)
     first, again = studies[2], studies[2]

@@ -166,6 +166,25 @@ def test_a_hidden_region_is_not_taught_as_absent(batch):
     assert model(batch, draws)["grounding"].item() > 0.0
 
 
+def test_questions_are_read_alone_and_touch_no_other_loss(batch):
+    weights = LossWeights(study=1.0, grounding=1.0, questions=1.0)
+    model = a_model(a_config(weights=weights, mask_ratio=0.0)).eval()
+    plain = model(batch, noise())
+    assert "questions" not in plain
+    words = torch.randint(5, WORDS, (2, 3, 6), generator=torch.Generator().manual_seed(5))
+    target = torch.zeros(2, 3, 64)
+    target[0, 0, 7] = 1.0
+    asked = {"asked_ids": words, "asked_attn": torch.ones(2, 3, 6, dtype=torch.bool), "asked_target": target}
+    asked["asked_valid"] = torch.tensor([[True, True, True], [True, False, False]])
+    losses = model(batch | asked, noise())
+    for name in set(plain) - {"total"}:
+        assert losses[name].item() == pytest.approx(plain[name].item(), rel=1e-5), name
+    words[1, 1:] = 9  # padding says nothing
+    assert model(batch | asked, noise())["questions"].item() == pytest.approx(losses["questions"].item(), rel=1e-5)
+    asked["asked_valid"] = torch.zeros(2, 3, dtype=torch.bool)
+    assert model(batch | asked, noise())["questions"].item() == 0.0
+
+
 def test_unmasked_alignment_sees_hidden_patches(batch):
     """Fix of spec 7.1, point 11."""
     config = a_config(Fixes(unmasked_alignment=True))

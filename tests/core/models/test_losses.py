@@ -9,6 +9,7 @@ from core.models.losses import (
     balanced_injection_loss,
     injection_loss,
     language_loss,
+    question_loss,
     reconstruction_loss,
     region_presence_loss,
     region_softmax_loss,
@@ -126,3 +127,17 @@ def test_size_prior_pulls_to_the_middle():
     logit = torch.tensor([[0.0, 50.0, -50.0]])
     valid = torch.tensor([[True, True, False]])
     assert size_prior_loss(logit, valid).item() == pytest.approx(0.125)
+
+
+def test_a_question_is_answered_by_its_best_patch():
+    target = torch.tensor([[[0.0, 0.2, 0.0], [0.0, 0.0, 0.0]]])
+    asked = torch.tensor([[True, True]])
+    logits = torch.tensor([[[-9.0, 9.0, -9.0], [-9.0, -9.0, -9.0]]])
+    assert question_loss(logits, target, asked).item() == pytest.approx(0.0, abs=1e-3)
+    loud = logits.clone()
+    loud[0, 0, 0] = 20.0  # elsewhere in a study that has the finding: not this loss's business
+    assert question_loss(loud, target, asked).item() == pytest.approx(0.0, abs=1e-3)
+    loud[0, 1, 2] = 10.0  # one patch that imagines a finding is enough
+    assert question_loss(loud, target, asked).item() == pytest.approx(5.0, abs=1e-3)
+    assert question_loss(-logits, target, asked).item() == pytest.approx(9.0, abs=1e-3)
+    assert question_loss(loud, target, ~asked).item() == 0.0
