@@ -81,6 +81,7 @@ function details(sentence) {
 function row(sentence, isChosen) {
   const item = make('div', `rp-row rp-is-${STATES[sentence.existence] || 'absent'}`);
   item.id = `rp-sentence-${sentence.index}`;
+  item.dataset.found = String(Boolean(sentence.peak));
   item.setAttribute('role', 'option');
   item.setAttribute('aria-selected', String(isChosen));
   item.tabIndex = isChosen || (sentence.index === 1 && !props.chosen) ? 0 : -1;

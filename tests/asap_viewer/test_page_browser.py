@@ -47,7 +47,8 @@ def page(browser, address):
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.goto(address)
     wait_shown(page)
-    page.wait_for_function("document.querySelectorAll('.rp-meter').length > 3", timeout=120_000)
+    found = """document.querySelectorAll('.rp-row[data-found="true"]').length > 3"""
+    page.wait_for_function(found, timeout=120_000)
     yield page
     assert page.wrong == []
     context.close()
@@ -91,7 +92,7 @@ def test_report_text_stays_text(page):
     page.fill('.asap-tab-report textarea[placeholder="Paste the findings here"]', HOSTILE + " The heart is normal.")
     page.click('button:has-text("Find sentences")')
     page.wait_for_function("document.querySelectorAll('.rp-row').length === 2", timeout=60_000)
-    page.wait_for_selector(".rp-meter", timeout=60_000)
+    page.wait_for_selector('.rp-row[data-found="true"]', timeout=60_000)
     assert page.inner_text(".rp-text").startswith("Nodule <img")
     assert page.title() == "ASAP Viewer"
     assert page.locator(".rp-list img").count() == 0

@@ -72,7 +72,7 @@ def test_reload_does_not_fetch_the_volume_again(browser, running):
     wait_shown(page)
     assert volume_url(page) == before
     again = [status for path, status in running.answers[seen:] if "asap/volume" in path]
-    assert again == [304]
+    assert set(again) == {304}  # asked again, perhaps twice, never sent again
     page.context.close()
 
 

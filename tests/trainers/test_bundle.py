@@ -60,6 +60,11 @@ def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
     assert engine.presence_probability(1.0, 0.0) == pytest.approx(1 / (1 + np.exp(-2.5)))
 
 
+def test_a_model_that_must_not_say_what_is_there_cannot_tell(run, tmp_path):
+    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", presence=False)))
+    assert engine.presence_probability(0.9, -0.9) == 0.5
+
+
 def test_a_run_without_weights_is_refused(run, tmp_path):
     for name in (CONFIG, TOKENIZER):
         (tmp_path / name).write_bytes((run / name).read_bytes())
