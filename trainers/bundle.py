@@ -40,6 +40,8 @@ class BundleConfig:
     """Times the box is read per axis at inference; 2 halves the cell size for eight times the work."""
     metrics: Path | None = None
     """JSON of trainers.grounding_metrics, whose calibration is taken over."""
+    presence: bool = True
+    """Whether the engine answers "is it there?"; False: it says 0.5, "cannot tell", to every question."""
 
 
 def bundle(config: BundleConfig) -> Path:
@@ -53,9 +55,7 @@ def bundle(config: BundleConfig) -> Path:
     tokenizer = ReportTokenizer.from_file(config.run / TOKENIZER)
     save_asap(config.out / "model.safetensors", model, tokenizer, facts, torch.float16)
     shutil.copyfile(config.run / TOKENIZER, config.out / "tokenizer.json")
-    spec = EngineSpec(
-        config.name, _view_of(told["run"], model_config, config.subdivisions), _calibration(config.metrics)
-    )
+    spec = EngineSpec(config.name, _view_of(told["run"], model_config, config.subdivisions), _calibration(config))
     write_atomically(config.out / ENGINE_FILE, json.dumps(json.loads(config_to_json(spec)), indent=1).encode() + b"\n")
     return config.out
 
@@ -92,11 +92,13 @@ def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
     return replace(view, subdivisions=subdivisions)
 
 
-def _calibration(metrics: Path | None) -> Calibration:
+def _calibration(config: BundleConfig) -> Calibration:
     """The fit of a measurement; a plain margin without one."""
-    if metrics is None:
+    if not config.presence:
+        return Calibration(0.0, 0.0, 0.0)
+    if config.metrics is None:
         return Calibration()
-    fit = json.loads(metrics.read_text())["presence"]
+    fit = json.loads(config.metrics.read_text())["presence"]
     return Calibration(fit["score_weight"], fit["margin_weight"], fit["bias"])
 
 
