@@ -12,7 +12,7 @@ from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, tol
 from asap_viewer.plots import draw_matrix
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
-from asap_viewer.viewer import jump
+from asap_viewer.viewer import jump, show_heat
 from asap_viewer.words import SUPPORT_WORDS
 from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
@@ -79,7 +79,11 @@ class ReportHandlers(Handlers):
         read_report(session.require_case(), text)
         session.begin_job()
         session.chosen = 0
-        yield {self.tab.sentences: gr.update(chosen=0)}
+        yield {
+            self.tab.sentences: gr.update(chosen=0),
+            self.tab.here: gr.update(here={}),
+            self.parts.viewer: show_heat(None),
+        }
         yield from find_sentences(self.services, self.parts, session, engine, owner_of(request))
 
     @shows_errors
@@ -169,7 +173,7 @@ def wire(tab: ReportTab, parts: Parts, services: Services) -> None:
     last = quiet | {"trigger_mode": "always_last"}
     shown = [parts.viewer, parts.status, tab.sentences]
     asked = [parts.token, tab.engine]
-    tab.find.click(do.find, [parts.token, tab.text, tab.engine], shown, **quiet)
+    tab.find.click(do.find, [parts.token, tab.text, tab.engine], [*shown, tab.here], **quiet)
     tab.sentences.choose(do.choose, asked, shown, **last)
     tab.here.choose(do.choose, asked, shown, **last)
     tab.sentences.judge(do.judge, asked, [tab.sentences, parts.status], **quiet)
