@@ -31,6 +31,7 @@ def receipt_rows(receipt: Receipt) -> list[dict[str, str]]:
         ),
         fact("HU", f"{receipt.hu_min} to {receipt.hu_max}"),
     ]
+    rows += [fact("done", done) for done in receipt.done]
     rows += [fact("note", note, "warning") for note in receipt.warnings]
     return rows
 
