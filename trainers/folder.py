@@ -10,6 +10,7 @@ import torch
 
 from core.errors import ConfigError, ReportError, StudyError
 from core.models.tokens import Encoding, ReportTokenizer, mask_released, mask_tokens
+from core.organ_map import ORGAN_MAPS
 from core.preprocess import Size3, crop_and_pad, resample_as_released, resample_smoothly, window_hu
 from core.report.rephrase import swap_side
 from core.report.sentences import split_sentences
@@ -17,7 +18,7 @@ from core.resample import resample
 from core.retrieval.table import ReportRow, read_table
 from core.volume import Grid, Volume
 from trainers.batch import Sample
-from trainers.synthetic import CLASS_STRUCTURES, class_map
+from trainers.synthetic import class_map
 
 REPORTS, VOLUMES, MASKS, CACHE = "reports.csv", "volumes", "masks", "prepared"
 SUFFIXES = (".nii.gz", ".nii")
@@ -174,14 +175,8 @@ def draw_crop(shape: tuple[int, ...], crop: Size3, smallest: float, rng: np.rand
 
 def swap_class_sides(classes: np.ndarray) -> np.ndarray:
     """Anatomy classes of a mirrored study: sides swap, the middle lobe becomes left upper."""
-    table = np.arange(256, dtype=np.uint8)
-    for number, name in enumerate(CLASS_STRUCTURES, start=1):
-        side = "left" if name.endswith("left") else "right" if name.endswith("right") else ""
-        if side:
-            other = name.replace(side, "left" if side == "right" else "right")
-            other = other.replace("middle_lobe_left", "upper_lobe_left")  # a left lung has no middle lobe
-            table[number] = CLASS_STRUCTURES.index(other) + 1
-    return table[classes]
+    swapped: np.ndarray = ORGAN_MAPS["asap9"].mirror()[classes]
+    return swapped
 
 
 def _require_files(root: Path, rows: list[ReportRow]) -> None:

@@ -14,7 +14,7 @@ from safetensors.numpy import save as to_bytes
 from core.errors import ConfigError
 from core.models.checkpoint import write_atomically
 from core.models.tokens import ReportTokenizer, mask_tokens
-from core.structures import parts_of
+from core.organ_map import ORGAN_MAPS
 from core.synthesis.patients import Patient
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
@@ -22,16 +22,7 @@ from trainers.batch import Sample
 from trainers.patients import read_patients
 from trainers.questions import Question, ask_about, question_fields
 
-CLASS_STRUCTURES = (
-    "lung_upper_lobe_left",
-    "lung_lower_lobe_left",
-    "lung_upper_lobe_right",
-    "lung_middle_lobe_right",
-    "lung_lower_lobe_right",
-    "heart",
-    "aorta",
-    "trachea",
-)
+CLASS_STRUCTURES = ORGAN_MAPS["asap9"].names
 """Anatomy classes 1 to 8 of `organ_mask`; 0 is everything else."""
 
 
@@ -173,10 +164,8 @@ def store(study: SyntheticStudy, config: SyntheticConfig) -> StoredStudy:
 
 def class_map(labels: np.ndarray) -> np.ndarray:
     """Structure numbers (X, Y, Z) -> anatomy classes of `CLASS_STRUCTURES`, 0 = none, uint8."""
-    table = np.zeros(256, np.uint8)
-    for number, name in enumerate(CLASS_STRUCTURES, start=1):
-        table[list(parts_of(name))] = number
-    return table[labels]
+    classes: np.ndarray = ORGAN_MAPS["asap9"].lut()[labels]
+    return classes
 
 
 def patch_shares(regions: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
