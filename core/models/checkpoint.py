@@ -183,7 +183,9 @@ def _build(kind: Any, value: Any) -> Any:
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
         return None if value is None else _build(kind, value)
     if typing.get_origin(kind) is tuple:
-        return tuple(value)
+        kinds = typing.get_args(kind)
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        return tuple(_build(part, entry) for part, entry in zip(kinds, value, strict=True))
     return Path(value) if kind is Path else value
 
 
