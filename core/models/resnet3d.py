@@ -1,0 +1,168 @@
+"""A 3-D ResNet whose four levels become tokens; parameter names are ViSD-Boost's (MedicalNet style)."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from core.errors import ConfigError
+
+Size3 = tuple[int, int, int]
+
+LEVEL_STRIDES: tuple[Size3, ...] = ((2, 4, 4), (4, 8, 8), (8, 16, 16), (16, 32, 32))
+"""Voxels (z, y, x) that one token of each level stands for."""
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Sizes of the 3-D ResNet; the defaults are ViSD-Boost's ResNet-18."""
+
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    """Channels of the four levels; must not shrink."""
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Residual blocks of the four levels."""
+    token_width: int = 256
+    """Features of a token after its level's projection."""
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    """Levels that are read out, ascending and with 4; a large organ has about 100,000 tokens on level 1."""
+    detach_shortcut: bool = False
+    """No gradient through the shortcuts that change shape, as in the released code."""
+    checkpointing: bool = False
+    """Compute each block anew in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        if list(self.levels) != sorted(set(self.levels) & {1, 2, 3, 4}) or 4 not in self.levels:
+            raise ConfigError(f"levels is {self.levels}; expected ascending numbers from 1 to 4 that include 4.")
+        if min(*self.widths, *self.blocks, self.token_width) < 1 or list(self.widths) != sorted(self.widths):
+            raise ConfigError(f"widths {self.widths} must be positive and not shrink, blocks and token_width positive.")
+
+
+def subsample_shortcut(features: Tensor, stride: int, channels: int) -> Tensor:
+    """Shortcut type A, without parameters: every `stride`-th voxel, then zero channels up to `channels`."""
+    kept = features[:, :, ::stride, ::stride, ::stride]
+    return F.pad(kept, (0, 0, 0, 0, 0, 0, 0, channels - kept.shape[1]))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions around a shortcut: (B, C, Z, Y, X) -> (B, C', Z/stride, Y/stride, X/stride)."""
+
+    def __init__(self, channels: tuple[int, int], stride: int, dilation: int, detach_shortcut: bool) -> None:
+        super().__init__()
+        before, after = channels
+        self.stride, self.changes_shape, self.detach_shortcut = stride, stride > 1 or before != after, detach_shortcut
+        conv = partial(nn.Conv3d, kernel_size=3, padding=dilation, dilation=dilation, bias=False)
+        self.conv1, self.bn1 = conv(before, after, stride=stride), nn.BatchNorm3d(after)
+        self.conv2, self.bn2 = conv(after, after), nn.BatchNorm3d(after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        shortcut = features
+        if self.changes_shape:
+            source = features.detach() if self.detach_shortcut else features
+            shortcut = subsample_shortcut(source, self.stride, self.bn2.num_features)
+        inner = F.relu(self.bn1(self.conv1(features)))
+        return F.relu(self.bn2(self.conv2(inner)) + shortcut)
+
+
+class ResNet3d(nn.Module):
+    """The convolutional trunk: (B, 1, Z, Y, X) -> the maps of the four levels, finest first."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.checkpointing = config.checkpointing
+        first = config.widths[0]
+        self.conv1 = nn.Conv3d(1, first, kernel_size=7, stride=(1, 2, 2), padding=3, bias=False)
+        self.bn1 = nn.BatchNorm3d(first)
+        before = first
+        for level, (width, count) in enumerate(zip(config.widths, config.blocks, strict=True), start=1):
+            dilation = max(1, 2 ** (level - 2))  # 1, 1, 2, 4
+            blocks = []
+            for index in range(count):
+                stride = 2 if level > 1 and index == 0 else 1
+                blocks.append(BasicBlock((before, width), stride, dilation, config.detach_shortcut))
+                before = width
+            self.add_module(f"layer{level}", nn.Sequential(*blocks))
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features = F.max_pool3d(F.relu(self.bn1(self.conv1(images))), kernel_size=3, stride=2, padding=1)
+        maps = []
+        for level in range(1, 5):
+            for block in self.get_submodule(f"layer{level}").children():
+                features = self._run(block, features)
+            maps.append(features)
+        return maps
+
+    def _run(self, block: nn.Module, features: Tensor) -> Tensor:
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            return block(features)
+        contexts = partial(_first_and_second_pass, block)
+        return checkpoint(block, features, use_reentrant=False, context_fn=contexts)
+
+
+class ResNetTokens(nn.Module):
+    """Trunk and one 1x1x1 projection a level: volumes -> tokens of the chosen levels, finest first."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.res_model = ResNet3d(config)
+        for level in config.levels:
+            width = config.widths[level - 1]
+            self.add_module(f"proj{level}", nn.Conv3d(width, config.token_width, kernel_size=1))
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of `features`."""
+        return self.config.widths[-1]
+
+    @property
+    def strides(self) -> list[Size3]:
+        """Voxels (z, y, x) of one token of each chosen level."""
+        return [LEVEL_STRIDES[level - 1] for level in self.config.levels]
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last level before its projection: (B, 1, Z, Y, X) -> (B, Z/16, Y/32, X/32, C)."""
+        return rearrange(self._maps(images)[-1], "b c z y x -> b z y x c")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, Z, Y, X), sizes multiples of (16, 32, 32) -> per level (B, L, D), tokens z-major."""
+        maps = self._maps(images)
+        projected = [self.get_submodule(f"proj{level}")(maps[level - 1]) for level in self.config.levels]
+        return [rearrange(level, "b d z y x -> b (z y x) d") for level in projected]
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        sizes, wanted = tuple(images.shape[2:]), LEVEL_STRIDES[-1]
+        if any(size % step for size, step in zip(sizes, wanted, strict=True)):
+            raise ConfigError(f"The volume has {sizes} voxels (z, y, x); expected multiples of {wanted}. Pad it.")
+        return self.res_model(images)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Kaiming-normal kernels by fan-out, as the trunk was published."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+
+def _first_and_second_pass(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed block: the second pass must not count its batch into the running statistics again."""
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(count)

@@ -1,0 +1,69 @@
+"""Reading the golden numbers of the published ViSD-Boost code."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from asap_golden import in_float32
+from safetensors.torch import load_file
+from torch import Tensor
+
+from core.models.resnet3d import ResNetConfig, ResNetTokens
+
+
+@dataclass
+class VisdGolden:
+    """What the fixture folder says: description, weights, image, masks, text features and expected tensors."""
+
+    about: dict[str, Any]
+    weights: dict[str, Tensor]
+    image: Tensor  # (B, 1, Z, Y, X) float32
+    mask: Tensor  # (B, Z, Y, X) uint8
+    text: Tensor  # (items, 2, E) float32
+    expected: dict[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Weights below a prefix, without it."""
+        return {name.removeprefix(prefix): v for name, v in self.weights.items() if name.startswith(prefix)}
+
+    def check(self, name: str, got: Tensor) -> None:
+        atol = self.about["tolerance"]["atol"].get(name, 1e-5)
+        wanted = self.expected[name]
+        if not wanted.is_floating_point():
+            assert torch.equal(got, wanted), f"{name} differs"
+            return
+        torch.testing.assert_close(got.detach().float(), wanted, atol=atol, rtol=1e-4, msg=lambda m: f"{name}: {m}")
+
+    def check_gradient(self, name: str, got: Tensor) -> None:
+        rule, wanted = self.about["tolerance"]["gradients"], self.expected[name]
+        atol = rule["atol_relative_to_max"] * float(wanted.abs().max())
+        torch.testing.assert_close(got, wanted, rtol=rule["rtol"], atol=atol, msg=lambda m: f"{name}: {m}")
+
+    def resnet_config(self, detach_shortcut: bool = True) -> ResNetConfig:
+        names = self.part("visual_encoder.res_model.")
+        blocks = tuple(len({n.split(".")[1] for n in names if n.startswith(f"layer{k}.")}) for k in (1, 2, 3, 4))
+        config = self.about["config"]
+        assert len(blocks) == 4
+        return ResNetConfig(tuple(config["widths"]), blocks, config["dim"], detach_shortcut=detach_shortcut)
+
+    def resnet(self, detach_shortcut: bool = True) -> ResNetTokens:
+        encoder = ResNetTokens(self.resnet_config(detach_shortcut)).eval()
+        encoder.load_state_dict(self.part("visual_encoder."))
+        return encoder
+
+
+def load_visd(folder: Path) -> VisdGolden:
+    about = json.loads((folder / "visd.json").read_text())
+    files = about["files"]
+    inputs = in_float32(folder / files["inputs"])
+    return VisdGolden(
+        about,
+        in_float32(folder / files["weights"]),
+        inputs["image"].float() / 256,
+        torch.from_numpy(np.load(folder / files["masks"])["seg"]),
+        inputs["text"],
+        load_file(folder / files["expected"]),
+    )
