@@ -15,7 +15,6 @@ from core.models.vit import (
     VisionConfig,
     VisionTransformer3d,
     initialise_linear,
-    position_code,
     require_divides,
 )
 
@@ -87,15 +86,16 @@ def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def patchify(images: Tensor, patch: Size3) -> Tensor:
-    """Cut volumes into flat patches: (B, 1, X, Y, Z) -> (B, L, px*py*pz), x-major in both."""
+    """Cut volumes into flat patches: (B, C, X, Y, Z) -> (B, L, px*py*pz*C), x-major in both, channels innermost."""
     px, py, pz = patch
-    return rearrange(images, "b 1 (x px) (y py) (z pz) -> b (x y z) (px py pz)", px=px, py=py, pz=pz)
+    return rearrange(images, "b c (x px) (y py) (z pz) -> b (x y z) (px py pz c)", px=px, py=py, pz=pz)
 
 
 def unpatchify(patches: Tensor, patch: Size3, grid: Size3) -> Tensor:
-    """Inverse of `patchify`: (B, L, px*py*pz) -> (B, 1, X, Y, Z)."""
-    (px, py, _), (x, y, _) = patch, grid
-    return rearrange(patches, "b (x y z) (px py pz) -> b 1 (x px) (y py) (z pz)", px=px, py=py, x=x, y=y)
+    """Inverse of `patchify`: (B, L, px*py*pz*C) -> (B, C, X, Y, Z)."""
+    (px, py, pz), (x, y, _) = patch, grid
+    cut = "b (x y z) (px py pz c) -> b c (x px) (y py) (z pz)"
+    return rearrange(patches, cut, px=px, py=py, pz=pz, x=x, y=y)
 
 
 def class_fractions(labels: Tensor, classes: int, patch: Size3) -> Tensor:
@@ -112,28 +112,30 @@ class MaskedAutoencoder3d(VisionTransformer3d):
 
     decoder_pos_embed: Tensor
 
-    def __init__(self, vision: VisionConfig, decoder: DecoderConfig, classes: int) -> None:
+    def __init__(self, vision: VisionConfig, decoder: DecoderConfig, classes: int = 0) -> None:
+        """classes: of the anatomy head; 0 = there is none, and `decode_voxels` is all that can be asked for."""
         super().__init__(vision)
         self.decoder = decoder
         width, eps = decoder.width, vision.norm_eps
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer("decoder_pos_embed", position_code(vision.grid, width))
+        self.register_buffer("decoder_pos_embed", vision.code_positions(vision.grid, width))
         self.decoder_embed = nn.Linear(vision.width, width)
         self.decoder_blocks = nn.ModuleList(
             Block(width, decoder.heads, decoder.mlp_ratio, eps) for _ in range(decoder.depth)
         )
         self.decoder_norm = nn.LayerNorm(width, eps=eps)
         self.decoder_pred_layer = nn.Linear(width, vision.patch_voxels)
-        self.decoder_injection_pred_layer_0 = nn.Linear(width, classes)
-        self.decoder_injection_pred_norm = nn.LayerNorm(classes, eps=eps)
-        self.decoder_injection_pred_layer_1 = nn.Linear(classes, classes)
+        if classes:
+            self.decoder_injection_pred_layer_0 = nn.Linear(width, classes)
+            self.decoder_injection_pred_norm = nn.LayerNorm(classes, eps=eps)
+            self.decoder_injection_pred_layer_1 = nn.Linear(classes, classes)
         for name, module in self.named_children():
             if name.startswith("decoder_"):
                 module.apply(initialise_linear)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def encode_visible(self, images: Tensor, noise: Tensor, mask_ratio: float) -> Encoded:
-        """Encode the patches left visible; images (B, 1, X, Y, Z), noise (B, L)."""
+        """Encode the patches left visible; images (B, C, X, Y, Z), noise (B, L)."""
         masking = mask_patches(noise, mask_ratio)
         visible = take_tokens(self.embed_patches(images), masking.keep)
         return Encoded(self.norm(self.run_blocks(visible)), masking)
@@ -149,6 +151,13 @@ class MaskedAutoencoder3d(VisionTransformer3d):
             anatomy = tokens if index == self.decoder.injection_block else anatomy
         voxels = self.decoder_pred_layer(self.decoder_norm(tokens))[:, 1:] if with_voxels else None
         return Decoded(voxels, self._classify_anatomy(anatomy[:, 1:]))
+
+    def decode_voxels(self, encoded: Encoded) -> Tensor:
+        """Predict all patches' voxels and nothing else: (B, L, P)."""
+        tokens = self._fill_hidden(encoded)
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        return self.decoder_pred_layer(self.decoder_norm(tokens))[:, 1:]
 
     def _fill_hidden(self, encoded: Encoded) -> Tensor:
         """All tokens in spatial order with mask tokens where hidden, plus position code: (B, 1 + L, D')."""

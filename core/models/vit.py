@@ -30,13 +30,21 @@ class VisionConfig:
     """Hidden width of a block's MLP, in multiples of `width`."""
     norm_eps: float = 1e-6
     """Epsilon of every LayerNorm."""
+    channels: int = 1
+    """Values per voxel. A flat picture is a volume one voxel deep: sizes (x, y, 1)."""
+    coded_axes: tuple[int, ...] = (0, 1, 2)
+    """Order in which axes enter the position code; (1, 0) is MAE's code of flat pictures."""
+    slow_positions: bool = False
+    """ECAMP's defect: frequencies 10000^(-k/width), so that neighbouring patches have nearly the same code."""
 
     def __post_init__(self) -> None:
         if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
             raise ConfigError(f"patch_size {self.patch_size} must divide image_size {self.image_size}.")
         require_divides(self.heads, self.width)
-        if self.width < 6:
-            raise ConfigError(f"width is {self.width}; the 3-D position code needs at least 6.")
+        if self.channels < 1 or not set(self.coded_axes) <= {0, 1, 2} or not self.coded_axes:
+            raise ConfigError(f"channels must be at least 1 and coded_axes some of 0, 1, 2, got {self}.")
+        if self.width < 2 * len(self.coded_axes):
+            raise ConfigError(f"width is {self.width}; the position code needs at least {2 * len(self.coded_axes)}.")
 
     @property
     def grid(self) -> Size3:
@@ -52,9 +60,13 @@ class VisionConfig:
 
     @property
     def patch_voxels(self) -> int:
-        """P, the voxels of one patch."""
+        """P, the values of one patch: voxels times channels."""
         x, y, z = self.patch_size
-        return x * y * z
+        return x * y * z * self.channels
+
+    def code_positions(self, grid: Size3, width: int) -> Tensor:
+        """`position_code` of a patch grid as this config wants it: (1, 1 + gx*gy*gz, width)."""
+        return position_code(grid, width, self.coded_axes, self.slow_positions)
 
 
 def require_divides(heads: int, width: int) -> None:
@@ -63,26 +75,26 @@ def require_divides(heads: int, width: int) -> None:
         raise ConfigError(f"width {width} is not a multiple of {heads} attention heads; change one of them.")
 
 
-def position_code(grid: Size3, width: int) -> Tensor:
+def position_code(grid: Size3, width: int, axes: tuple[int, ...] = (0, 1, 2), slow: bool = False) -> Tensor:
     """Fixed sine-cosine code of a patch grid with a zero row for CLS: (1, 1 + gx*gy*gz, width) float32.
 
-    Per axis sin(p*omega_k), cos(p*omega_k), omega_k = 10000^(-k/n), k < n = width // 6 (ASAP spec 2.2). Where 6 does
-    not divide the width, the last width - 6n features are zero.
+    For each of the A `axes` in turn sin(p*omega_k), cos(p*omega_k), omega_k = 10000^(-k/n), k < n = width // 2A (ASAP
+    spec 2.2; MAE). slow: 10000^(-k/width) instead (ECAMP as released). What 2A does not divide is filled with zeros.
     """
-    count = width // 6
-    omega = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
-    angles = [axis.flatten()[:, None] * omega for axis in axes]  # three times (L, n)
+    count = width // (2 * len(axes))
+    omega = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / (width if slow else count))
+    places = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [places[axis].flatten()[:, None] * omega for axis in axes]  # A times (L, n)
     code = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
-    return F.pad(code, (0, width - 6 * count, 1, 0))[None].float()
+    return F.pad(code, (0, width - code.shape[1], 1, 0))[None].float()
 
 
 class PatchEmbed(nn.Module):
-    """One strided convolution: (B, 1, X, Y, Z) -> (B, D, gx, gy, gz)."""
+    """One strided convolution: (B, C, X, Y, Z) -> (B, D, gx, gy, gz)."""
 
-    def __init__(self, patch: Size3, width: int) -> None:
+    def __init__(self, patch: Size3, width: int, channels: int = 1) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(1, width, kernel_size=patch, stride=patch)
+        self.proj = nn.Conv3d(channels, width, kernel_size=patch, stride=patch)
         nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -143,9 +155,9 @@ class VisionTransformer3d(nn.Module):
     def __init__(self, vision: VisionConfig) -> None:
         super().__init__()
         self.vision = vision
-        self.patch_embed = PatchEmbed(vision.patch_size, vision.width)
+        self.patch_embed = PatchEmbed(vision.patch_size, vision.width, vision.channels)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, vision.width))
-        self.register_buffer("pos_embed", position_code(vision.grid, vision.width))
+        self.register_buffer("pos_embed", vision.code_positions(vision.grid, vision.width))
         self.blocks = nn.ModuleList(
             Block(vision.width, vision.heads, vision.mlp_ratio, vision.norm_eps) for _ in range(vision.depth)
         )
@@ -177,4 +189,4 @@ class VisionTransformer3d(nn.Module):
         if tuple(grid) == self.vision.grid:
             return self.pos_embed
         x, y, z = grid
-        return position_code((x, y, z), self.vision.width).to(self.pos_embed)
+        return self.vision.code_positions((x, y, z), self.vision.width).to(self.pos_embed)

@@ -33,6 +33,28 @@ def test_every_patch_has_its_own_code():
     assert torch.cdist(code, code).fill_diagonal_(1).min() > 0.1
 
 
+def test_flat_pictures_code_their_second_axis_first():
+    """Width 8, patch (1, 2) of a 2x3 picture: y = 2 then x = 1, frequencies 1 and 1/100; slow: 1 and 10000^(-1/8)."""
+    for slow, second in ((False, 0.01), (True, 10000 ** (-1 / 8))):
+        code = position_code((2, 3, 1), 8, axes=(1, 0), slow=slow)[0]
+        by_hand = [f(p * w) for p in (2, 1) for f in (math.sin, math.cos) for w in (1.0, second)]
+        torch.testing.assert_close(code[1 + 5], torch.tensor(by_hand))
+
+
+def test_channels_of_a_voxel_stay_together():
+    """Patch 1 of a 4x2 picture of two colours cut into 2x2 patches: values (x, y, colour), colour innermost."""
+    picture = torch.arange(16.0).reshape(1, 2, 4, 2, 1)
+    patches = patchify(picture, (2, 2, 1))
+    assert patches[0, 1].tolist() == [4, 12, 5, 13, 6, 14, 7, 15]
+    assert torch.equal(unpatchify(patches, (2, 2, 1), (2, 1, 1)), picture)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"coded_axes": (0, 3)}, {"coded_axes": ()}, {"width": 4}])
+def test_impossible_codes_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        VisionConfig(**({"heads": 1, "width": 8} | wrong))
+
+
 def test_strided_embedding_is_the_patchwise_one():
     torch.manual_seed(0)
     embed, images = PatchEmbed((8, 8, 4), 10), torch.randn(2, 1, 16, 24, 8)
