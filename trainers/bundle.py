@@ -82,7 +82,7 @@ def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
     if run["data"] == "synthetic":
         spacing, window = [run["synthetic"]["study"]["view"]["spacing_mm"]] * 3, run["synthetic"]["window_hu"]
     else:
-        spacing, window = run["folder"]["spacing_mm"], run["folder"]["window_hu"]
+        spacing, window = run["view"]["spacing_mm"], run["view"]["window_hu"]
     view = ViewConfig(
         (spacing[0], spacing[1], spacing[2]),
         model.vision.image_size,

@@ -4,9 +4,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from core.errors import ConfigError
-from trainers.batch import ASAP_REQUIRES, Batch, check_batch
+from trainers.batch import Batch, check_batch
 from trainers.batches import Studies, stream_batches
-from trainers.optim import OptimConfig, build_adamw, lr_scale
+from trainers.optim import OptimConfig, Schedule, build_adamw, plan_schedule
 from trainers.resume import latest_checkpoint, load_checkpoint, save_checkpoint
+from trainers.stage import Stage, enter_stage, total_loss
 
 LOG = "log.jsonl"
 MOST_SKIPPED = 5
@@ -55,12 +56,14 @@ class LoopConfig:
 
 
 def train(
-    model: nn.Module, studies: Studies, config: LoopConfig, out_dir: Path, requires: Iterable[str] = ASAP_REQUIRES
+    model: nn.Module, studies: Studies, config: LoopConfig, out_dir: Path, stage: Stage | None = None
 ) -> nn.Module:
-    """Train `model` (batch -> losses with "total") and return it; continues from the newest checkpoint in `out_dir`.
+    """Train one stage of `model` and return it; continues from the newest checkpoint in `out_dir`.
 
     On one CPU the result does not depend on how often the run was stopped and continued.
     """
+    stage = stage or Stage()
+    enter_stage(model, stage)
     # A loss of weight 0 leaves its head without a gradient, which DDP must be told to expect.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision=config.precision, cpu=config.cpu, kwargs_handlers=[ddp])
@@ -72,33 +75,43 @@ def train(
     batches = stream_batches(
         studies, config.batch_size, config.seed, start * config.accumulate, rank_of, config.workers
     )
-    log, steps = RunLog(out_dir, start, config, accelerator), config.optim.steps
+    schedule = schedule_of(config, studies, stage, accelerator.num_processes)
+    log = RunLog(out_dir, (start, schedule.steps), config, accelerator)
     model.train()
-    for step in range(start, steps):
-        scale = lr_scale(step, config.optim.warmup_steps, steps)
+    for step in range(start, schedule.steps):
+        rate = schedule.lr(step)
         for group in optimizer.param_groups:
-            group["lr"] = config.optim.peak_lr * scale
-        losses = accumulate_gradients(accelerator, model, batches, config.accumulate, requires)
+            group["lr"] = rate
+        losses = accumulate_gradients(accelerator, model, batches, config.accumulate, stage)
         norm = apply_gradients(accelerator, model, optimizer, config.optim.clip_norm)
-        log.write(step + 1, losses, norm, config.optim.peak_lr * scale)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
+        log.write(step + 1, losses, norm, rate)
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == schedule.steps:
             save_checkpoint(out_dir, step + 1, accelerator, model, optimizer)
     return accelerator.unwrap_model(model).eval()
 
 
+def schedule_of(config: LoopConfig, studies: Studies, stage: Stage, processes: int = 1) -> Schedule:
+    """The schedule of one stage over a training set."""
+    optim = config.optim
+    longer = replace(optim, steps=max(1, round(optim.steps * stage.length))) if optim.steps else optim
+    if not optim.steps:
+        longer = replace(optim, epochs=optim.epochs * stage.length)
+    return plan_schedule(longer, len(studies) / (config.batch_size * config.accumulate * processes))
+
+
 def accumulate_gradients(
-    accelerator: Accelerator, model: nn.Module, batches: Iterator[Batch], micro_steps: int, requires: Iterable[str]
+    accelerator: Accelerator, model: nn.Module, batches: Iterator[Batch], micro_steps: int, stage: Stage
 ) -> dict[str, float]:
     """Add up the gradients of the next micro-steps, synchronised at the last; mean losses over all."""
     means: dict[str, float] = {}
     for micro in range(micro_steps):
         batch = next(batches)
-        check_batch(batch, requires)
+        check_batch(batch, stage.requires)
         tensors = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
         more = micro + 1 < micro_steps
         with accelerator.no_sync(model) if more else nullcontext():
             losses = model(tensors)
-            accelerator.backward(losses["total"] / micro_steps)
+            accelerator.backward(total_loss(losses, stage) / micro_steps)
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + value.item() / micro_steps
     if accelerator.num_processes > 1:
@@ -120,7 +133,9 @@ def apply_gradients(accelerator: Accelerator, model: nn.Module, optimizer: Optim
 class RunLog:
     """log.jsonl, and one line on stderr per entry; written by the main process only."""
 
-    def __init__(self, out_dir: Path, start: int, config: LoopConfig, accelerator: Accelerator) -> None:
+    def __init__(self, out_dir: Path, span: tuple[int, int], config: LoopConfig, accelerator: Accelerator) -> None:
+        """span: the step this process begins with, and the last of the run."""
+        start, self.steps = span
         self.config, self.accelerator, self.path = config, accelerator, out_dir / LOG
         self.start, self.began, self.skipped = start, time.monotonic(), 0
         if accelerator.is_main_process:
@@ -135,7 +150,7 @@ class RunLog:
                 f"The gradient was not finite in {self.skipped} steps in a row up to step {step}; no weight was "
                 "changed by them. Lower peak_lr, use bf16 instead of fp16, or look for NaN voxels in the data."
             )
-        steps = self.config.optim.steps
+        steps = self.steps
         if not self.accelerator.is_main_process or (step % self.config.log_every and step != steps):
             return
         per_step = (time.monotonic() - self.began) / max(1, step - self.start)

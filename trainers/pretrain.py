@@ -4,21 +4,21 @@ Run the same command again to continue a run that was stopped. `accelerate launc
 several GPUs or machines.
 """
 
+import argparse
 import dataclasses
 import json
 import platform
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
+from torch import nn
 
 from core.errors import AsapError, ConfigError
-from core.models.asap import ASAP
-from core.models.asap_config import ASAPConfig
-from core.models.asap_file import save_asap
 from core.models.checkpoint import (
     config_from_json,
     config_to_json,
@@ -28,13 +28,18 @@ from core.models.checkpoint import (
     read_weights,
     write_atomically,
 )
+from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.synthesis.reports import generate_reports
 from trainers.batches import Studies
-from trainers.folder import CACHE, FolderConfig, FolderStudies, read_reports
+from trainers.crops import DataView
 from trainers.loop import LoopConfig, train
-from trainers.recipes import RECIPES, preset_config
-from trainers.synthetic import SyntheticConfig, SyntheticStudies
+from trainers.recipes import find_recipe
+from trainers.recipes.recipe import Preset
+from trainers.report_tokens import ReportConfig, read_reports
+from trainers.resume import WEIGHTS, latest_checkpoint
+from trainers.studies import SYNTHETIC, StudiesRequest, open_studies
+from trainers.synthetic import SyntheticConfig
 
 CONFIG, ENVIRONMENT, TOKENIZER, MODEL = "config.json", "environment.json", "tokenizer.json", "model.safetensors"
 LEARNED_WORDS = 2000
@@ -49,12 +54,12 @@ class PretrainConfig:
 
     out: Path
     """Folder of the run: config, log, checkpoints and at the end model.safetensors."""
-    recipe: Literal["asap"] = "asap"
-    """Pre-training method."""
+    recipe: str = "asap"
+    """Pre-training method, a file of trainers/recipes."""
     preset: str = "corrected"
-    """released, corrected, small or tiny."""
-    data: str = "synthetic"
-    """"synthetic", or a folder with volumes/, masks/ and reports.csv."""
+    """Named settings of the recipe; view, reports and loop start from it."""
+    data: str = SYNTHETIC
+    """"synthetic", or a folder with volumes/, reports.csv and what the recipe needs (masks/, builders' files)."""
     model: Path | None = None
     """JSON with every size and switch, as in a run's config.json under "model"; replaces the preset."""
     tokenizer: Path | None = None
@@ -65,46 +70,55 @@ class PretrainConfig:
     """Published or own weights to start from; what fits is loaded, the encoder must."""
     loop: LoopConfig = field(default_factory=LoopConfig)
     """Steps, batches, precision."""
+    view: DataView = field(default_factory=DataView)
+    """How CTs are shown, when data is a folder."""
+    reports: ReportConfig = field(default_factory=ReportConfig)
+    """How reports become tokens, when data is a folder."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """The data engine, when data is "synthetic"."""
-    folder: FolderConfig = field(default_factory=FolderConfig)
-    """How volumes are prepared, when data is a folder."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
     """Train, or continue, and write the final model; returns its path."""
-    tokenizer = _tokenizer(config)
+    recipe = find_recipe(config.recipe)
+    preset = recipe.preset(config.preset)
+    tokenizer = _tokenizer(config, preset)
     model_config = _model_config(config, tokenizer)
-    studies = open_studies(config, model_config, tokenizer)
+    request = StudiesRequest(config.data, config.view, config.reports, config.synthetic, config.out)
+    studies = open_studies(request, recipe, preset.stages, model_config, tokenizer)
     _record(config, model_config, tokenizer)
     torch.manual_seed(config.loop.seed)
-    model = RECIPES[config.recipe].build(model_config)
+    model = recipe.build(model_config)
     if config.text is not None:
-        load_strictly(model.bert_encoder, read_weights(config.text)[0], config.text.name)
+        load_strictly(getattr(model, recipe.text_part), read_weights(config.text)[0], config.text.name)
     if config.init is not None:
-        sys.stderr.write(f"{config.init.name}: {import_weights(model, read_published(config.init))}\n")
-    trained = train(model, studies, config.loop, config.out, RECIPES[config.recipe].requires)
-    assert isinstance(trained, ASAP)
-    facts = {"recipe": config.recipe, "data": config.data, "steps": str(config.loop.optim.steps)} | _view_facts(config)
-    save_asap(config.out / MODEL, trained, tokenizer, facts)
+        report = import_weights(model, read_published(config.init), recipe.required_parts)
+        sys.stderr.write(f"{config.init.name}: {report}\n")
+    trained = run_stages(model, studies, preset, config.loop, config.out)
+    save_model(config.out / MODEL, trained, tokenizer, ModelFacts(recipe.name, config.preset, _facts(config, trained)))
     return config.out / MODEL
 
 
-def open_studies(config: PretrainConfig, model: ASAPConfig, tokenizer: ReportTokenizer) -> Studies:
-    """The training set, refused early when it cannot feed this model."""
-    if config.data != "synthetic":
-        return FolderStudies(Path(config.data), config.folder, model.vision.image_size, tokenizer, config.out / CACHE)
-    crop, patch = config.synthetic.crop, config.synthetic.patch
-    if (crop, patch) != (model.vision.image_size, model.vision.patch_size):
-        raise ConfigError(
-            f"The synthetic studies have {crop} voxels in patches of {patch}, the model reads "
-            f"{model.vision.image_size} in {model.vision.patch_size}. Set --synthetic.crop and "
-            "--synthetic.patch, or choose another preset."
-        )
-    return SyntheticStudies(config.synthetic, tokenizer)
+def run_stages(model: nn.Module, studies: Studies, preset: Preset, loop: LoopConfig, out: Path) -> nn.Module:
+    """Train a preset's stages one after the other, each in its own folder where there are several.
+
+    Stages that are done are read from their last checkpoint.
+    """
+    if len(preset.stages) == 1:
+        return train(model, studies, loop, out, preset.stages[0])
+    for stage in preset.stages:
+        if stage.init_from:
+            begun = latest_checkpoint(out / stage.init_from)
+            if begun is None:
+                raise ConfigError(
+                    f"Stage {stage.name} starts from {stage.init_from}, which left no checkpoint in {out}."
+                )
+            load_strictly(model, read_weights(begun / WEIGHTS)[0], f"{stage.init_from}/{begun.name}")
+        model = train(model, studies, loop, out / stage.name, stage)
+    return model
 
 
-def _tokenizer(config: PretrainConfig) -> ReportTokenizer:
+def _tokenizer(config: PretrainConfig, preset: Preset) -> ReportTokenizer:
     """The vocabulary of the run: the one it began with, the given one, or one learned from the reports."""
     begun = config.out / TOKENIZER
     if begun.is_file():
@@ -113,40 +127,44 @@ def _tokenizer(config: PretrainConfig) -> ReportTokenizer:
         return ReportTokenizer.from_json(read_weights(config.text)[1]["tokenizer"])
     if config.tokenizer is not None:
         return ReportTokenizer.from_file(config.tokenizer)
-    if config.preset in ("released", "corrected") and config.model is None:
+    if preset.wants_vocabulary and config.model is None:
         raise ConfigError(
-            f"Preset {config.preset} has CXR-BERT's text encoder; give its word-piece file with --tokenizer."
+            f"Preset {config.preset} has a published text encoder, such as CXR-BERT; give its word-piece file with "
+            "--tokenizer."
         )
     return train_wordpiece(_report_texts(config), LEARNED_WORDS)
 
 
 def _report_texts(config: PretrainConfig) -> list[str]:
     """Reports to learn a vocabulary from."""
-    if config.data == "synthetic":
+    if config.data == SYNTHETIC:
         reports = generate_reports(1000, config.synthetic.seed)
         return [f"{report.findings} {report.impression}" for report in reports]
     return [row.text for row in read_reports(Path(config.data))]
 
 
-def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> ASAPConfig:
+def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> Any:
+    recipe = find_recipe(config.recipe)
     if config.model is None:
-        return preset_config(config.recipe, config.preset, tokenizer.vocab_size)
+        return recipe.config(config.preset, tokenizer.vocab_size)
     if not config.model.is_file():
         raise ConfigError(f"No model config at {config.model}; expected a JSON file.")
-    return config_from_json(ASAPConfig, config.model.read_text())
+    return config_from_json(recipe.config_type, config.model.read_text())
 
 
-def _view_facts(config: PretrainConfig) -> dict[str, str]:
+def _facts(config: PretrainConfig, model: nn.Module) -> dict[str, str]:
     """What an engine must know to show the model a CT as it was trained on."""
-    if config.data == "synthetic":
-        spacing = [config.synthetic.study.view.spacing_mm] * 3
-        window = list(config.synthetic.window_hu)
-    else:
-        spacing, window = list(config.folder.spacing_mm), list(config.folder.window_hu)
-    return {"spacing_mm": json.dumps(spacing), "window_hu": json.dumps(window)}
+    view = config.view
+    if config.data == SYNTHETIC:
+        spacing = (config.synthetic.study.view.spacing_mm,) * 3
+        view = replace(view, spacing_mm=spacing, window_hu=config.synthetic.window_hu, organ_map="asap9")
+    size = find_recipe(config.recipe).image_size(getattr(model, "config", None))
+    facts = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "shown_as": view.shown_as, "crop": size}
+    told = {name: json.dumps(list(value)) for name, value in facts.items()}
+    return told | {"organ_map": view.organ_map, "data": config.data, "steps": str(config.loop.optim.steps)}
 
 
-def _record(config: PretrainConfig, model: ASAPConfig, tokenizer: ReportTokenizer) -> None:
+def _record(config: PretrainConfig, model: Any, tokenizer: ReportTokenizer) -> None:
     """Write config, environment and vocabulary beside the checkpoints; refuse to continue a different run."""
     told = {"run": json.loads(config_to_json(config)), "model": json.loads(config_to_json(model))}
     path = config.out / CONFIG
@@ -186,5 +204,23 @@ def main(config: PretrainConfig) -> None:
     sys.stdout.write(json.dumps({"model": str(path), "run": dataclasses.asdict(config.loop)}) + "\n")
 
 
+def read_options(arguments: Sequence[str]) -> PretrainConfig:
+    """The command line as a config; view, reports and loop start from the preset that it names."""
+    plain = PretrainConfig(Path())
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--recipe", default=plain.recipe)
+    first.add_argument("--preset", default=plain.preset)
+    named = first.parse_known_args(arguments)[0]
+    preset = find_recipe(named.recipe).preset(named.preset)
+    start = replace(plain, recipe=named.recipe, preset=named.preset)
+    start = replace(start, out=tyro.MISSING, loop=preset.loop, view=preset.view, reports=preset.reports)
+    return tyro.cli(PretrainConfig, default=start, args=arguments)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(PretrainConfig))
+    try:
+        options = read_options(sys.argv[1:])
+    except ConfigError as unknown:
+        sys.stderr.write(f"{unknown}\n")
+        raise SystemExit(2) from unknown
+    main(options)

@@ -25,6 +25,12 @@ from trainers.questions import Question, ask_about, question_fields
 CLASS_STRUCTURES = ORGAN_MAPS["asap9"].names
 """Anatomy classes 1 to 8 of `organ_mask`; 0 is everything else."""
 
+GIVEN = (
+    "image organ_mask findings_ids findings_attn findings_sent report_ids report_attn report_sent mlm_in mlm_labels "
+    "sentence_target sentence_target_valid"
+).split()
+"""Batch fields of every item."""
+
 
 @dataclass(frozen=True)
 class SyntheticConfig:
@@ -91,6 +97,12 @@ class SyntheticStudies:
 
     def __len__(self) -> int:
         return self.config.count
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the batch fields of an item."""
+        asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid") if self.config.false_claims else ()
+        return (*GIVEN, *asked)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which words are masked from now on."""

@@ -138,8 +138,13 @@ class ASAP(MaskedAutoencoder3d):
         return self.bert_decoder(words, batch["report_attn"], memory, overview)
 
     def visual_memory(self, encoded: Encoded, regions: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """What the report decoder looks at: [mean region; patches] (B, 1 + V, D) and the mean patch (B, 1, D)."""
+        """What the report decoder looks at: [mean region; patches] (B, 1 + V, D) and the mean patch (B, 1, D).
+
+        Without `region_token` only the patches.
+        """
         patches = self.bert_mlp(encoded.patches)
+        if not self.config.region_token:
+            return patches, patches.mean(dim=1, keepdim=True)
         if self.config.fixes.padding_masked:
             counted = valid[..., None].to(regions.dtype)
             mean_region = (regions * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)

@@ -86,6 +86,8 @@ class ASAPConfig:
     """Of every softmax over cosines."""
     region_share: float = 0.2
     """Factor on the mean region token in the fusion memory."""
+    region_token: bool = True
+    """Whether the fusion memory holds the mean region token; SimCroP has none."""
     text_frozen: bool = True
     """Whether the text encoder keeps the weights it starts with."""
     grounding_terms: Literal["softmax", "presence", "both"] = "both"
@@ -132,6 +134,20 @@ def released() -> ASAPConfig:
 def corrected() -> ASAPConfig:
     """The published sizes with every defect mended whose mending does not slow training down."""
     return ASAPConfig(weights=LossWeights(size_prior=0.01))
+
+
+def simcrop() -> ASAPConfig:
+    """SimCroP (arXiv 2509.08311), ASAP's ancestor: no anatomy, 32 patches for every sentence, no region token.
+
+    Its pre-training code was never published, so it stands on the mended parts; its number of patches is not known.
+    """
+    return ASAPConfig(
+        log2_size_min=5,
+        size_steps=1,
+        region_token=False,
+        weights=LossWeights(injection=0.0),
+        fixes=Fixes(learned_size=False),
+    )
 
 
 def tiny(vocab_size: int) -> ASAPConfig:

@@ -16,11 +16,12 @@ from core.synthesis.patients import Patient, ViewConfig
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.reports import generate_reports
 from core.synthesis.studies import StudyConfig
-from trainers.folder import FolderConfig
+from trainers.crops import DataView
 from trainers.loop import LoopConfig
 from trainers.optim import OptimConfig
 from trainers.patients import write_patient
 from trainers.pretrain import PretrainConfig, main, pretrain
+from trainers.report_tokens import ReportConfig
 from trainers.synthetic import SyntheticConfig
 
 
@@ -118,7 +119,8 @@ def test_a_folder_of_studies_trains_from_earlier_weights(patients, tmp_path):
         a_run(patients, tmp_path / "second"),
         data=str(data),
         init=first,
-        folder=FolderConfig(spacing_mm=(12.0, 12.0, 12.0), max_tokens=64),
+        view=DataView(spacing_mm=(12.0, 12.0, 12.0)),
+        reports=ReportConfig(max_tokens=64),
     )
     second = load_asap(pretrain(config))
     assert json.loads(second.facts["spacing_mm"]) == [12.0, 12.0, 12.0]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -7,11 +9,16 @@ from core.errors import ConfigError, StudyError
 from core.models.tokens import train_wordpiece
 from core.structures import BY_NAME
 from trainers.batch import check_batch, collate
-from trainers.folder import FolderConfig, FolderStudies, draw_crop, swap_class_sides
-from trainers.synthetic import CLASS_STRUCTURES
+from trainers.crops import MIRROR, DataView, draw_crop
+from trainers.folder import FolderImages
+from trainers.recipes.asap import RELEASED_VIEW
+from trainers.report_tokens import ReportConfig, ReportTokens, read_reports
+from trainers.sources import RecipeStudies
+from trainers.synthetic import CLASS_STRUCTURES, class_map
 
 CROP = (16, 16, 8)
 FINDINGS = "A nodule lies in the left upper lobe. Heart is normal."
+PLAIN, SHORT = DataView(), ReportConfig(max_tokens=64)
 AFFINE = np.diag([-3.0, -3.0, 6.0, 1.0])  # LPS on disk
 
 
@@ -30,14 +37,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def a_set(folder, **changes) -> FolderStudies:
-    config = FolderConfig(spacing_mm=(3.0, 3.0, 6.0), **{"offset_chance": 0.0, **changes})
-    return FolderStudies(folder, config, CROP, train_wordpiece([FINDINGS, "right"], 200), folder / "prepared")
+def a_set(folder, view=PLAIN, reports=SHORT, **changes) -> RecipeStudies:
+    view = replace(view, **{"spacing_mm": (3.0, 3.0, 6.0), "offset_chance": 0.0, "crop": CROP, **changes})
+    rows = {row.study_id: row for row in read_reports(folder)}
+    images = FolderImages(folder, list(rows), view, folder / "prepared")
+    words = ReportTokens(rows, train_wordpiece([FINDINGS, "right"], 200), reports)
+    return RecipeStudies(images, [words], view)
 
 
 @pytest.mark.parametrize("as_released", [False, True])
 def test_studies_make_a_batch_whatever_their_thickness(folder, as_released):
-    studies = a_set(folder, as_released=as_released, max_tokens=64, mirror_chance=0.0)
+    view = RELEASED_VIEW if as_released else DataView(mirror_chance=0.0)
+    studies = a_set(folder, view, ReportConfig(64, as_released=as_released))
     batch = collate([studies[0], studies[1]])
     check_batch(batch)
     assert batch["image"].shape == (2, 1, *CROP)
@@ -58,7 +69,7 @@ def test_a_mirrored_study_says_and_shows_the_other_side(folder):
     """The published loader flips the image and leaves "left" in the report (spec 7.1, point 8)."""
     studies = a_set(folder, mirror_chance=1.0, smallest_crop=1.0)
     sample = studies[0]
-    words = studies.tokenizer.tokens(sample["findings_ids"].tolist())
+    words = studies.sources[0].tokenizer.tokens(sample["findings_ids"].tolist())
     assert "".join(words).replace("##", "").find("right") >= 0
     assert sample["organ_mask"].unique().tolist() == [0, CLASS_STRUCTURES.index("lung_upper_lobe_right") + 1]
     middle = (sample["image"][0] > 0)[4:12].any(dim=2).any(dim=1)
@@ -68,9 +79,9 @@ def test_a_mirrored_study_says_and_shows_the_other_side(folder):
 
 def test_class_sides_swap_and_the_middle_lobe_becomes_left_upper():
     names = ["lung_lower_lobe_left", "lung_middle_lobe_right", "heart"]
-    classes = np.array([0] + [CLASS_STRUCTURES.index(name) + 1 for name in names], np.uint8)
+    structures = np.array([0] + [BY_NAME[name].number for name in names], np.uint8)
     swapped = ["", *CLASS_STRUCTURES]
-    assert [swapped[n] for n in swap_class_sides(classes)] == [
+    assert [swapped[n] for n in class_map(MIRROR[structures])] == [
         "",
         "lung_lower_lobe_right",
         "lung_upper_lobe_left",
