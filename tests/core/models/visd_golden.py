@@ -11,6 +11,8 @@ from asap_golden import in_float32
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core.models.codebook import Codebook, CodebookConfig
+from core.models.normality_vq import NormalityConfig, NormalityVQ
 from core.models.resnet3d import ResNetConfig, ResNetTokens
 
 
@@ -53,6 +55,38 @@ class VisdGolden:
         encoder = ResNetTokens(self.resnet_config(detach_shortcut)).eval()
         encoder.load_state_dict(self.part("visual_encoder."))
         return encoder
+
+    def normality_config(self) -> NormalityConfig:
+        config, told = self.about["config"], self.about["vq_update"]
+        book = CodebookConfig(
+            config["codes"] // len(self.about["organs"]), decay=told["decay"], epsilon=told["epsilon"], unused="zero"
+        )
+        return NormalityConfig(
+            hidden=len(self.weights["encoder.input1.bias"]),
+            code_width=config["vq_dim"],
+            depth=config["vq_depth"],
+            heads=config["vq_heads"],
+            head_width=config["vq_dim_head"],
+            mlp_width=config["vq_mlp"],
+            commitment=told["commitment"],
+            codebook=book,
+        )
+
+    def normality(self) -> NormalityVQ:
+        model = NormalityVQ(self.normality_config(), len(self.about["organs"]), self.about["config"]["dim"]).eval()
+        starts = ("encoder.", "decoder.", "id_projs.", "vq_layer.")
+        report = model.load_state_dict({n: v for n, v in self.weights.items() if n.startswith(starts)}, strict=False)
+        assert not report.unexpected_keys
+        assert not report.missing_keys
+        return model
+
+    def codebook(self) -> Codebook:
+        """The stored book, no update behind it."""
+        book = self.normality().vq_layer
+        for average in (book.ema_dw, book.ema_cluster_size):
+            average.hidden.zero_()
+            average.counter.zero_()
+        return book
 
 
 def load_visd(folder: Path) -> VisdGolden:
