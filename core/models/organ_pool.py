@@ -109,20 +109,42 @@ class QueryPool(nn.Module):
         """Unit vectors of one organ (0-based): pooled (N, D) -> (N, E)."""
         return F.normalize(self.vision_projs[organ](pooled), dim=-1)
 
+    def fold_queries(self, queries: Tensor) -> Tensor:
+        """What each head asks of a token before its key projection: (..., D) -> (..., H, D), scaled by 1/sqrt(d).
+
+        The key bias is left out: it adds the same to all scores and cancels in the softmax.
+        """
+        (to_query, to_key, _), (query_bias, _, _) = self._head_parts()
+        asked = torch.einsum("...c,hdc->...hd", queries, to_query) + query_bias
+        return torch.einsum("...hd,hdc->...hc", asked, to_key) / to_key.shape[1] ** 0.5
+
+    def unfold_values(self, mixed: Tensor, mass: Tensor) -> Tensor:
+        """Value and output projection of mixed tokens (..., H, D) whose weights add up to mass (..., H): -> (..., D).
+
+        The mass is 1 where no dropout thinned the weights.
+        """
+        (_, _, to_value), (_, _, value_bias) = self._head_parts()
+        values = torch.einsum("...hc,hdc->...hd", mixed, to_value) + value_bias * mass[..., None]
+        return self.attention.out_proj(values.flatten(-2))
+
+    def weigh(self, scores: Tensor, is_key: Tensor) -> Tensor:
+        """Attention weights, thinned by dropout while it trains: scores (..., H, M), is_key (..., M) bool."""
+        scores = scores.masked_fill(~is_key[..., None, :], torch.finfo(scores.dtype).min)
+        return F.dropout(scores.softmax(dim=-1), self.attention.dropout, self.training)
+
     def _attend(self, queries: Tensor, keys: Tensor, is_key: Tensor) -> Tensor:
         """queries (N or 1, Q, D), keys (N, M, D), is_key (N, Q, M) bool -> (N, Q, D)."""
-        shared, heads = self.attention, self.attention.num_heads
-        split = (heads, queries.shape[-1] // heads)
-        to_query, to_key, to_value = (part.unflatten(0, split) for part in shared.in_proj_weight.chunk(3))  # (H, d, D)
-        query_bias, _, value_bias = (part.unflatten(0, split) for part in shared.in_proj_bias.chunk(3))  # (H, d)
-        asked = torch.einsum("nqc,hdc->nqhd", queries, to_query) + query_bias
-        folded = torch.einsum("nqhd,hdc->nqhc", asked, to_key) / split[1] ** 0.5  # a key bias cancels in the softmax
-        scores = torch.einsum("nqhc,nmc->nqhm", folded.expand(len(keys), -1, -1, -1), keys)
-        scores = scores.masked_fill(~is_key[:, :, None], torch.finfo(scores.dtype).min)
-        weights = F.dropout(scores.softmax(dim=-1), shared.dropout, self.training).to(keys.dtype)
+        asked = self.fold_queries(queries).expand(len(keys), -1, -1, -1)
+        weights = self.weigh(torch.einsum("nqhc,nmc->nqhm", asked, keys), is_key).to(keys.dtype)
         mixed = torch.einsum("nqhm,nmc->nqhc", weights, keys)
-        values = torch.einsum("nqhc,hdc->nqhd", mixed, to_value) + value_bias * weights.sum(dim=-1, keepdim=True)
-        return shared.out_proj(values.flatten(2)) * is_key.any(dim=-1, keepdim=True)
+        return self.unfold_values(mixed, weights.sum(dim=-1)) * is_key.any(dim=-1, keepdim=True)
+
+    def _head_parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights (H, d, D) and biases (H, d) of the query, key and value projections."""
+        shared, heads = self.attention, self.attention.num_heads
+        split = (heads, shared.embed_dim // heads)
+        weights = [part.unflatten(0, split) for part in shared.in_proj_weight.chunk(3)]
+        return weights, [part.unflatten(0, split) for part in shared.in_proj_bias.chunk(3)]
 
 
 def _reduce_patches(indicator: Tensor, kernel: Size3, how: str) -> Tensor:
