@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import run_ranks
 from visd_golden import VisdGolden, load_visd
 
 from core.errors import ConfigError
@@ -207,6 +208,31 @@ def test_a_code_that_nobody_chooses_is_put_on_a_token():
     books = [Codebook(CodebookConfig(6, reseed_below=share), organs=1, width=2).train() for share in (0.0, 0.1)]
     left = [int((torch.cdist(book.embeddings, tokens).amin(1) > 1).sum()) for book in books if book(tokens, organ)]
     assert left == [5, 0]
+
+
+def follow_a_share(rank: int) -> dict[str, torch.Tensor]:
+    """Process 0 brings five of the tokens, process 1 the other three, process 2 none."""
+    rows = [slice(0, 5), slice(5, 8), slice(0, 0)][rank]
+    book, tokens = draw_book()
+    book(tokens[rows], torch.zeros(len(tokens[rows]), dtype=torch.int64))
+    return book.state_dict()
+
+
+def draw_book() -> tuple[Codebook, torch.Tensor]:
+    torch.manual_seed(0)
+    return Codebook(CodebookConfig(12, reseed_below=1e-9), organs=1, width=3).train(), torch.randn(8, 3)
+
+
+def test_processes_share_one_book(tmp_path):
+    book, tokens = draw_book()
+    used = book(tokens, torch.zeros(8, dtype=torch.int64)).codes.unique()
+    first, *others = run_ranks(3, follow_a_share, tmp_path)
+    for other in others:
+        torch.testing.assert_close(other, first)
+    torch.testing.assert_close(first["ema_dw.hidden"][used], book.ema_dw.hidden[used])
+    unused = ~torch.isin(torch.arange(12), used)
+    assert unused.any()
+    assert torch.cdist(first["embeddings"][unused], tokens[:5]).amin(dim=1).lt(1e-5).all()  # those of process 0
 
 
 def test_the_book_stays_in_evaluation():
