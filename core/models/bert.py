@@ -34,6 +34,8 @@ class BertConfig:
     """Dropout after embeddings, attention and feed-forward."""
     attention_dropout: float = 0.1
     """Dropout on attention weights."""
+    token_types: bool = True
+    """Whether a token-type embedding (always type 0) is added; ASG's text encoder has none."""
 
     def __post_init__(self) -> None:
         require_divides(self.heads, self.width)
@@ -140,23 +142,28 @@ class BertStack(nn.Module):
 
 
 class BertEmbeddings(nn.Module):
-    """Word + position + token-type (always 0) embedding: ids (B, T) int64 -> (B, T, D)."""
+    """Word + position + token-type (always 0) embedding: ids (B, T) int64 -> (B, T, D).
+
+    `places` (B, T) int64 replaces the ordinary position numbers 0..T-1.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
         self.position_embeddings = nn.Embedding(config.positions, config.width)
-        self.token_type_embeddings = nn.Embedding(2, config.width)
+        self.token_type_embeddings = nn.Embedding(2, config.width) if config.token_types else None
         self.LayerNorm = nn.LayerNorm(config.width, eps=EPS)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, places: Tensor | None = None) -> Tensor:
         length, longest = ids.shape[1], self.position_embeddings.num_embeddings
         if length > longest:
             raise ConfigError(f"A text has {length} tokens, the text encoder takes at most {longest}: shorten it.")
-        places = torch.arange(length, device=ids.device)
+        places = torch.arange(length, device=ids.device) if places is None else places
         states = self.word_embeddings(ids) + self.position_embeddings(places)
-        return self.dropout(self.LayerNorm(states + self.token_type_embeddings.weight[0]))
+        if self.token_type_embeddings is not None:
+            states = states + self.token_type_embeddings.weight[0]
+        return self.dropout(self.LayerNorm(states))
 
 
 class MlmTransform(nn.Module):

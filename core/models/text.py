@@ -6,15 +6,18 @@ from core.models.bert import BertConfig, BertEmbeddings, BertStack, FeatureHead,
 
 
 class BertBody(nn.Module):
-    """Embeddings and layers: ids (B, T) int64, is_real (B, T) bool -> last hidden state (B, T, D)."""
+    """Embeddings and layers: ids (B, T) int64, is_real (B, T) bool -> last hidden state (B, T, D).
+
+    `places` (B, T) int64 replaces the ordinary position numbers.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertStack(config)
 
-    def forward(self, ids: Tensor, is_real: Tensor) -> Tensor:
-        return self.encoder(self.embeddings(ids), is_real)
+    def forward(self, ids: Tensor, is_real: Tensor, places: Tensor | None = None) -> Tensor:
+        return self.encoder(self.embeddings(ids, places), is_real)
 
 
 class TextEncoder(nn.Module):
