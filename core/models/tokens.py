@@ -67,6 +67,10 @@ class ReportTokenizer:
         """Number of ids."""
         return self._tokenizer.get_vocab_size()
 
+    def continuations(self) -> Tensor:
+        """Which entries of the vocabulary go on with the word before them ("##ing"): (vocab_size,) bool."""
+        return torch.tensor([token.startswith("##") for token in self.tokens(range(self.vocab_size))])
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Word pieces of ids, for people and tests."""
         return [self._tokenizer.id_to_token(index) or "[UNK]" for index in ids]

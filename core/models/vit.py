@@ -36,6 +36,8 @@ class VisionConfig:
     """Order in which axes enter the position code; (1, 0) is MAE's code of flat pictures."""
     slow_positions: bool = False
     """ECAMP's defect: frequencies 10000^(-k/width), so that neighbouring patches have nearly the same code."""
+    learned_positions: bool = False
+    """A trained code for every patch of `image_size` in place of the fixed one; it starts as the fixed one."""
 
     def __post_init__(self) -> None:
         if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
@@ -157,7 +159,11 @@ class VisionTransformer3d(nn.Module):
         self.vision = vision
         self.patch_embed = PatchEmbed(vision.patch_size, vision.width, vision.channels)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, vision.width))
-        self.register_buffer("pos_embed", vision.code_positions(vision.grid, vision.width))
+        code = vision.code_positions(vision.grid, vision.width)
+        if vision.learned_positions:
+            self.pos_embed = nn.Parameter(code)
+        else:
+            self.register_buffer("pos_embed", code)
         self.blocks = nn.ModuleList(
             Block(vision.width, vision.heads, vision.mlp_ratio, vision.norm_eps) for _ in range(vision.depth)
         )
@@ -188,5 +194,10 @@ class VisionTransformer3d(nn.Module):
         """The stored code, or for a crop of another size the same formula on its grid."""
         if tuple(grid) == self.vision.grid:
             return self.pos_embed
+        if self.vision.learned_positions:
+            raise ConfigError(
+                f"The image has {tuple(grid)} patches, the learned positions are for {self.vision.grid}. "
+                f"Cut it to {self.vision.image_size} voxels."
+            )
         x, y, z = grid
         return self.vision.code_positions((x, y, z), self.vision.width).to(self.pos_embed)
