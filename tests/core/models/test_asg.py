@@ -242,18 +242,22 @@ def test_padding_changes_no_loss():
     padded = batch | {name: F.pad(batch[name], (0, 7)) for name in ("report_ids", "report_attn", "report_sent")}
     padded["sent_organ"] = F.pad(batch["sent_organ"], (0, 0, 0, 2))
     for name, value in model(batch).items():
-        torch.testing.assert_close(model(padded)[name], value)
+        torch.testing.assert_close(model(padded)[name], value, rtol=1e-3, atol=1e-4)
     mixed = model_of(fixes=ASGFixes(padding_masked=False), gather="none")
-    assert not torch.allclose(mixed(batch)["arsa"], mixed(padded)["arsa"])  # as released: statistics hold padding
+    assert not torch.allclose(
+        mixed(batch)["arsa"], mixed(padded)["arsa"], rtol=0.01
+    )  # as released: statistics hold padding
 
 
 def test_the_order_of_the_batch_is_of_no_account():
     model, batch = model_of(), batch_of()
     for name, value in model(rows(batch, [2, 0, 3, 1])).items():
-        torch.testing.assert_close(value, model(batch)[name], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(value, model(batch)[name], rtol=1e-3, atol=1e-4)
     assert released_region_order(batch["report_attn"].sum(dim=1)).tolist() != [0, 1, 2, 3]
     mixed = model_of(fixes=ASGFixes(own_regions=False))
-    assert not torch.allclose(mixed(batch)["arsa"], model(batch)["arsa"])  # as released: another study's regions
+    assert not torch.allclose(
+        mixed(batch)["arsa"], model(batch)["arsa"], rtol=0.01
+    )  # as released: another study's regions
 
 
 def test_positions_as_released_do_not_see_the_order_of_words():
