@@ -68,6 +68,12 @@ def batch_of(studies: int = 4, tokens: int = 12, seed: int = 1) -> dict[str, Ten
     }
 
 
+def distinct_batch() -> dict[str, Tensor]:
+    """Studies so unlike each other that batch statistics do not blow rounding up."""
+    batch = batch_of()
+    return batch | {"image": batch["image"].sign() * torch.tensor([0.1, 0.4, 1.5, 6.0])[:, None, None, None, None]}
+
+
 def rows(batch: dict[str, Tensor], order: list[int]) -> dict[str, Tensor]:
     return {name: value[order] for name, value in batch.items()}
 
@@ -238,25 +244,25 @@ def test_a_study_without_regions_counts_nothing_among_others():
 
 
 def test_padding_changes_no_loss():
-    model, batch = model_of(), batch_of()
+    model, batch = model_of(), distinct_batch()
     padded = batch | {name: F.pad(batch[name], (0, 7)) for name in ("report_ids", "report_attn", "report_sent")}
     padded["sent_organ"] = F.pad(batch["sent_organ"], (0, 0, 0, 2))
     for name, value in model(batch).items():
-        torch.testing.assert_close(model(padded)[name], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(model(padded)[name], value, rtol=1e-4, atol=1e-4)
     mixed = model_of(fixes=ASGFixes(padding_masked=False), gather="none")
     assert not torch.allclose(
-        mixed(batch)["arsa"], mixed(padded)["arsa"], rtol=0.01
+        mixed(batch)["arsa"], mixed(padded)["arsa"], rtol=0.005
     )  # as released: statistics hold padding
 
 
 def test_the_order_of_the_batch_is_of_no_account():
-    model, batch = model_of(), batch_of()
+    model, batch = model_of(), distinct_batch()
     for name, value in model(rows(batch, [2, 0, 3, 1])).items():
-        torch.testing.assert_close(value, model(batch)[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, model(batch)[name], rtol=1e-4, atol=1e-4)
     assert released_region_order(batch["report_attn"].sum(dim=1)).tolist() != [0, 1, 2, 3]
     mixed = model_of(fixes=ASGFixes(own_regions=False))
     assert not torch.allclose(
-        mixed(batch)["arsa"], model(batch)["arsa"], rtol=0.01
+        mixed(batch)["arsa"], model(batch)["arsa"], rtol=0.005
     )  # as released: another study's regions
 
 
@@ -324,12 +330,6 @@ def losses_and_gradients(model: ASG, batch: dict[str, Tensor]) -> dict[str, Tens
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     running = {name: value for name, value in model.named_buffers() if "running" in name}
     return {name: value.detach() for name, value in (losses | gradients | running).items()}
-
-
-def distinct_batch() -> dict[str, Tensor]:
-    """Studies so unlike each other that batch statistics do not blow rounding up."""
-    batch = batch_of()
-    return batch | {"image": batch["image"].sign() * torch.tensor([0.1, 0.4, 1.5, 6.0])[:, None, None, None, None]}
 
 
 def half_of_the_batch(rank: int) -> dict[str, Tensor]:
