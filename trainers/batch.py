@@ -32,6 +32,7 @@ class Field(NamedTuple):
 
 
 FIELDS: dict[str, Field] = {
+    "draw_seed": Field("", torch.int64, meaning="seed of the draws that a model makes for this study in this step"),
     "image": Field("1XYZ", torch.float32, meaning="HU clipped and scaled linearly to [-1, 1]"),
     "organ_mask": Field("XYZ", torch.uint8, meaning="organ class per voxel, 0 = background"),
     "findings_ids": Field("F", torch.int64, meaning="tokens of the findings, [CLS] first, 0 = padding"),

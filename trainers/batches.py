@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -51,7 +52,7 @@ def stream_batches(
         plan = [batch[rank] for batch in plan_epoch(len(studies), batch_size, epoch, seed, world)][offset:]
         # A loader without its own generator draws from the global one, and a continued run would go astray.
         loader = DataLoader(
-            _as_dataset(studies),
+            DrawnStudies(studies, seed, epoch),
             batch_sampler=plan,
             collate_fn=collate,
             num_workers=workers,
@@ -61,6 +62,19 @@ def stream_batches(
         epoch, offset = epoch + 1, 0
 
 
-def _as_dataset(studies: Studies) -> Dataset[Sample]:
-    """The same object; PyTorch asks for no more than what `Studies` has."""
-    return studies  # type: ignore[return-value]
+class DrawnStudies(Dataset[Sample]):
+    """Studies whose items also hold the seed of what the model draws for them (patches to hide): `draw_seed`.
+
+    It is a function of the run's seed, the epoch and the study, so that a run on two processes hides what a run on one
+    does.
+    """
+
+    def __init__(self, studies: Studies, seed: int, epoch: int) -> None:
+        self.studies, self.seed, self.epoch = studies, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, index: int) -> Sample:
+        state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
+        return dict(self.studies[index]) | {"draw_seed": torch.tensor(int(state[0]) >> 1)}

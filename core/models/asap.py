@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from core.errors import ConfigError
 from core.models.asap_config import ASAPConfig
 from core.models.bert import FeatureHead
+from core.models.contrast import GatherMode, plan_gather
 from core.models.fusion import ReportDecoder
 from core.models.losses import (
     alignment_logits,
@@ -25,7 +26,8 @@ from core.models.losses import (
     size_prior_loss,
     study_contrast_loss,
 )
-from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, patchify
+from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, draw_noise, patchify
+from core.models.processes import Count, count_everywhere, count_here, report_keys
 from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
 from core.models.vit import initialise_linear
@@ -105,8 +107,7 @@ class ASAP(MaskedAutoencoder3d):
     def forward(self, batch: TensorMap, noise: Tensor | None = None) -> dict[str, Tensor]:
         """Losses by name and their weighted `total`; `noise` (B, L) chooses the hidden patches, smallest are kept."""
         config, images = self.config, batch["image"]
-        if noise is None:
-            noise = torch.rand(len(images), config.vision.patches, device=images.device)
+        noise = draw_noise(batch, config.vision.patches) if noise is None else noise
         encoded = self.encode_visible(images, noise, config.mask_ratio)
         losses = self._volume_losses(batch, encoded)
         aligned = self.align(batch, encoded) if self._needs_alignment() else None
@@ -153,6 +154,11 @@ class ASAP(MaskedAutoencoder3d):
         region_token = self.config.region_share * mean_region[:, None].to(patches.dtype)
         return torch.cat([region_token, patches], dim=1), patches.mean(dim=1, keepdim=True)
 
+    @property
+    def count(self) -> Count:
+        """Over which processes sentences and words are counted."""
+        return count_everywhere if self.config.fixes.counted_together else count_here
+
     def _needs_alignment(self) -> bool:
         weights = self.config.weights
         told = (weights.alignment, weights.language, weights.study, weights.grounding, weights.questions)
@@ -181,8 +187,13 @@ class ASAP(MaskedAutoencoder3d):
             )
         if config.weights.injection > 0:
             fractions = class_fractions(batch["organ_mask"], config.classes, patch)
-            loss_of = balanced_injection_loss if config.fixes.balanced_injection else injection_loss
-            losses["injection"] = loss_of(decoded.anatomy_logits, fractions)
+            logits = decoded.anatomy_logits
+            is_balanced = config.fixes.balanced_injection
+            losses["injection"] = (
+                balanced_injection_loss(logits, fractions, self.count)
+                if is_balanced
+                else injection_loss(logits, fractions)
+            )
         return losses
 
     def _text_losses(self, batch: TensorMap, aligned: Aligned) -> dict[str, Tensor]:
@@ -190,7 +201,9 @@ class ASAP(MaskedAutoencoder3d):
         with torch.autocast(aligned.patches.device.type, enabled=False):
             if weights.alignment > 0:
                 logits = alignment_logits(aligned.sentences, aligned.selection.regions, self.config.temperature)
-                losses["alignment"] = alignment_loss(logits, aligned.valid, self.config.fixes.padding_masked)
+                losses["alignment"] = alignment_loss(
+                    logits, aligned.valid, self.config.fixes.padding_masked, self.count
+                )
             if weights.study > 0:
                 losses["study"] = self._study_loss(batch["findings_ids"], aligned)
             if weights.grounding > 0 and "sentence_target" in batch:
@@ -198,19 +211,21 @@ class ASAP(MaskedAutoencoder3d):
             if weights.questions > 0 and "asked_target" in batch:
                 losses["questions"] = self._question_loss(batch, aligned)
             if weights.size_prior > 0:
-                losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid)
+                losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid, self.count)
         return losses
 
     def _study_loss(self, ids: Tensor, aligned: Aligned) -> Tensor:
-        """Mean patch against mean sentence over the studies of the batch that have a sentence."""
+        """Mean patch against mean sentence over the studies, of all processes, that have a sentence."""
         counted = aligned.valid[..., None].float()
         reports = (aligned.sentences * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-        same = (ids[:, None] == ids[None, :]).all(dim=-1)
         told = aligned.valid.any(dim=1)
-        if int(told.sum()) < 2:  # nothing to tell apart
-            return aligned.patches.new_zeros(())
-        volumes = aligned.patches.mean(dim=1)
-        return study_contrast_loss(volumes[told], reports[told], same[told][:, told], self.config.temperature)
+        mode: GatherMode = "full_grad" if self.config.fixes.counted_together else "none"
+        gather = plan_gather(int(told.sum()), mode, ids.device)
+        volumes, reports = gather(aligned.patches.mean(dim=1)[told]), gather(reports[told])
+        keys = gather(report_keys(ids)[told])
+        if len(keys) < 2:  # nothing to tell apart
+            return volumes.sum() * 0.0
+        return study_contrast_loss(volumes, reports, keys[:, None] == keys, self.config.temperature)
 
     def _grounding_loss(self, batch: TensorMap, aligned: Aligned) -> Tensor:
         """Cosines against true regions, on the patches that the alignment saw."""
@@ -223,24 +238,24 @@ class ASAP(MaskedAutoencoder3d):
         valid = valid & (target.any(dim=-1) == present)  # a region that is hidden is not one that is absent
         terms, loss = self.config.grounding_terms, cosine.new_zeros(())
         if terms != "presence":
-            loss = loss + region_softmax_loss(cosine, target, valid, self.config.temperature)
+            loss = loss + region_softmax_loss(cosine, target, valid, self.config.temperature, self.count)
         if terms != "softmax":
-            loss = loss + region_presence_loss(self.presence_logits(cosine), target, valid)
+            loss = loss + region_presence_loss(self.presence_logits(cosine), target, valid, self.count)
         return loss
 
     def _question_loss(self, batch: TensorMap, aligned: Aligned) -> Tensor:
         """Claims read alone, as an engine reads them; they are no sentences of the report and align with nothing."""
         asked = batch["asked_valid"]
-        if not bool(asked.any()):
-            return aligned.patches.new_zeros(())
-        vectors = self.embed_sentences(batch["asked_ids"][asked], batch["asked_attn"][asked])
-        sentences = vectors.new_zeros(*asked.shape, vectors.shape[-1]).masked_scatter(asked[..., None], vectors)
+        sentences = aligned.patches.new_zeros(*asked.shape, aligned.patches.shape[-1])
+        if bool(asked.any()):
+            vectors = self.embed_sentences(batch["asked_ids"][asked], batch["asked_attn"][asked])
+            sentences = sentences.masked_scatter(asked[..., None], vectors)
         cosine = cosine_to_patches(sentences, aligned.patches)
         target = batch["asked_target"]
         is_true = target.any(dim=-1)
         target = target.gather(2, repeat(aligned.places, "b v -> b q v", q=asked.shape[1]))
         seen = asked & (target.any(dim=-1) == is_true)
-        return question_loss(self.presence_logits(cosine), target, seen)
+        return question_loss(self.presence_logits(cosine), target, seen, self.count)
 
     def _language_loss(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> Tensor:
         """Cross-entropy of the report's tokens; the vocabulary is only computed where it counts."""
@@ -248,7 +263,7 @@ class ASAP(MaskedAutoencoder3d):
         if not self.config.fixes.language_on_masked_only:
             return language_loss(self.bert_decoder.cls(states).flatten(0, 1), batch["report_ids"].flatten())
         counted = batch["mlm_labels"] >= 0
-        return language_loss(self.bert_decoder.cls(states[counted]), batch["mlm_labels"][counted])
+        return language_loss(self.bert_decoder.cls(states[counted]), batch["mlm_labels"][counted], self.count)
 
 
 def study_vector(projected: Tensor) -> Tensor:

@@ -54,6 +54,9 @@ class Fixes:
     """The frozen text encoder runs without dropout (point 7)."""
     balanced_injection: bool = True
     """Every anatomy class weighs the same in the injection loss (point 10)."""
+    counted_together: bool = True
+    """Means over sentences and words run over all processes; the published code averages each card's own mean, so
+    that a sentence weighs more on a card with few of them."""
     unmasked_alignment: bool = False
     """Align on all patches by a second, unmasked pass; costs about twice the encoder's time (point 11)."""
 
@@ -123,6 +126,7 @@ RELEASED_FIXES = Fixes(
     language_on_masked_only=False,
     text_in_eval_mode=False,
     balanced_injection=False,
+    counted_together=False,
 )
 
 

@@ -1,11 +1,17 @@
 """Losses as functions of tensors: masked reconstruction, anatomy, alignment, masked language, grounding.
 
-Each is a mean that stays 0, never NaN, when nothing counts (no hidden patch, no sentence, no masked word).
+Each is a mean that stays 0, never NaN, when nothing counts (no hidden patch, no sentence, no masked word). `count`
+says over which processes a number of sentences, words or regions is counted, see `core.models.processes`.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from core.models.processes import Count, count_here
+
+TINY = 1e-6
+"""Keeps 0 / 0 at 0; smaller than any count that is not 0."""
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor, hidden: Tensor, over_all: bool) -> Tensor:
@@ -23,15 +29,15 @@ def injection_loss(logits: Tensor, fractions: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), fractions)
 
 
-def balanced_injection_loss(logits: Tensor, fractions: Tensor) -> Tensor:
+def balanced_injection_loss(logits: Tensor, fractions: Tensor, count: Count = count_here) -> Tensor:
     """As `injection_loss`, but inside and outside of every class weigh the same; classes not in the batch are left out.
 
     Background fills most patches: without this a head that always answers background is nearly optimal.
     """
     logits = logits.float()
-    inside, outside = fractions.sum(dim=(0, 1)), (1 - fractions).sum(dim=(0, 1))  # (C,)
-    missed = (fractions * F.softplus(-logits)).sum(dim=(0, 1)) / inside.clamp(min=1e-6)
-    imagined = ((1 - fractions) * F.softplus(logits)).sum(dim=(0, 1)) / outside.clamp(min=1e-6)
+    inside, outside = count(fractions.sum(dim=(0, 1))), count((1 - fractions).sum(dim=(0, 1)))  # (C,)
+    missed = (fractions * F.softplus(-logits)).sum(dim=(0, 1)) / inside.clamp(min=TINY)
+    imagined = ((1 - fractions) * F.softplus(logits)).sum(dim=(0, 1)) / outside.clamp(min=TINY)
     counts = (inside > 0) & (outside > 0)
     return ((missed + imagined) / 2)[counts].sum() / counts.sum().clamp(min=1)
 
@@ -41,7 +47,7 @@ def alignment_logits(sentences: Tensor, regions: Tensor, temperature: float) -> 
     return F.normalize(sentences, dim=-1) @ F.normalize(regions, dim=-1).transpose(1, 2) / temperature
 
 
-def alignment_loss(logits: Tensor, valid: Tensor, mask_padding: bool) -> Tensor:
+def alignment_loss(logits: Tensor, valid: Tensor, mask_padding: bool, count: Count = count_here) -> Tensor:
     """Each sentence finds its region among the report's and each region its sentence; sum of both directions.
 
     logits (B, S, S), valid (B, S) bool, True = real sentence. mask_padding: leave empty slots out of the softmaxes;
@@ -52,12 +58,13 @@ def alignment_loss(logits: Tensor, valid: Tensor, mask_padding: bool) -> Tensor:
         logits = logits.masked_fill(~real, torch.finfo(logits.dtype).min)
     own_region = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
     own_sentence = -logits.log_softmax(dim=1).diagonal(dim1=1, dim2=2)
-    return (own_region + own_sentence)[valid].sum() / valid.sum().clamp(min=1)
+    return (own_region + own_sentence)[valid].sum() / count(valid.sum()).clamp(min=TINY)
 
 
-def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def language_loss(logits: Tensor, labels: Tensor, count: Count = count_here) -> Tensor:
     """Mean cross-entropy over the given tokens: logits (N, vocab), labels (N,) int64; 0 for no token."""
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
+    words = count(torch.tensor(len(labels), device=labels.device)).clamp(min=TINY)
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / words
 
 
 def study_contrast_loss(volumes: Tensor, reports: Tensor, same_report: Tensor, temperature: float) -> Tensor:
@@ -70,30 +77,32 @@ def study_contrast_loss(volumes: Tensor, reports: Tensor, same_report: Tensor, t
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def region_softmax_loss(cosine: Tensor, target: Tensor, valid: Tensor, temperature: float) -> Tensor:
+def region_softmax_loss(
+    cosine: Tensor, target: Tensor, valid: Tensor, temperature: float, count: Count = count_here
+) -> Tensor:
     """Cross-entropy of softmax(cosine / temperature) over patches against the true region's share per patch.
 
     cosine, target (B, S, L), target in [0, 1]; valid (B, S) bool. Sentences without a region are left out.
     """
     mass = target.sum(dim=-1)
     counts = valid & (mass > 0)
-    share = target / mass.clamp(min=1e-6)[..., None]
+    share = target / mass.clamp(min=TINY)[..., None]
     per_sentence = -(share * (cosine / temperature).log_softmax(dim=-1)).sum(dim=-1)
-    return per_sentence[counts].sum() / counts.sum().clamp(min=1)
+    return per_sentence[counts].sum() / count(counts.sum()).clamp(min=TINY)
 
 
-def region_presence_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def region_presence_loss(logits: Tensor, target: Tensor, valid: Tensor, count: Count = count_here) -> Tensor:
     """Binary cross-entropy per patch, inside and outside of the region weighing the same; logits, target (B, S, L).
 
     A sentence whose finding is truly absent (valid, all zero) has only an outside: every patch must say no.
     """
     inside, outside = target.sum(dim=-1), (1 - target).sum(dim=-1)
-    missed = (target * F.softplus(-logits)).sum(dim=-1) / inside.clamp(min=1e-6)
-    imagined = ((1 - target) * F.softplus(logits)).sum(dim=-1) / outside.clamp(min=1e-6)
-    return ((missed + imagined)[valid] / 2).sum() / valid.sum().clamp(min=1)
+    missed = (target * F.softplus(-logits)).sum(dim=-1) / inside.clamp(min=TINY)
+    imagined = ((1 - target) * F.softplus(logits)).sum(dim=-1) / outside.clamp(min=TINY)
+    return ((missed + imagined)[valid] / 2).sum() / count(valid.sum()).clamp(min=TINY)
 
 
-def question_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def question_loss(logits: Tensor, target: Tensor, valid: Tensor, count: Count = count_here) -> Tensor:
     """Is it there at all? Binary cross-entropy of one answer per question, yes and no weighing the same.
 
     logits, target (B, Q, L), valid (B, Q) bool, True = a question. The answer to a claim that is false (target all
@@ -102,10 +111,12 @@ def question_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     is_there = target.any(dim=-1)
     outside = is_there[..., None] & (target <= 0)
     best = logits.masked_fill(outside, torch.finfo(logits.dtype).min).amax(dim=-1)
-    missed, imagined = F.softplus(-best)[valid & is_there], F.softplus(best)[valid & ~is_there]
-    return (missed.sum() / max(1, len(missed)) + imagined.sum() / max(1, len(imagined))) / 2
+    yes, no = valid & is_there, valid & ~is_there
+    missed = F.softplus(-best)[yes].sum() / count(yes.sum()).clamp(min=TINY)
+    imagined = F.softplus(best)[no].sum() / count(no.sum()).clamp(min=TINY)
+    return (missed + imagined) / 2
 
 
-def size_prior_loss(size_logit: Tensor, valid: Tensor) -> Tensor:
+def size_prior_loss(size_logit: Tensor, valid: Tensor, count: Count = count_here) -> Tensor:
     """Pull the learned region size to the middle of its range: mean (sigmoid(logit) - 1/2)^2 over real sentences."""
-    return (size_logit.sigmoid() - 0.5).square()[valid].sum() / valid.sum().clamp(min=1)
+    return (size_logit.sigmoid() - 0.5).square()[valid].sum() / count(valid.sum()).clamp(min=TINY)

@@ -1,5 +1,6 @@
 """Masked autoencoding of volumes, with ASAP's anatomy head inside the decoder (specs: MAE, arXiv 2111.06377)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +70,20 @@ class Decoded(NamedTuple):
 
     voxels: Tensor | None  # (B, L, P) predicted voxels, (x, y, z) inside a patch; None when not asked for
     anatomy_logits: Tensor  # (B, L, C)
+
+
+def draw_noise(batch: Mapping[str, Tensor], patches: int) -> Tensor:
+    """What `mask_patches` chooses by: (B, L) float32 in [0, 1), on the images' device.
+
+    Each study's values come from its `draw_seed` where the batch has one, so that they do not depend on the process or
+    the batch it is in; else from the global generator.
+    """
+    images = batch["image"]
+    if "draw_seed" not in batch:
+        return torch.rand(len(images), patches, device=images.device)
+    seeds = batch["draw_seed"].tolist()
+    drawn = [torch.rand(patches, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn).to(images.device)
 
 
 def mask_patches(noise: Tensor, mask_ratio: float) -> Masking:
