@@ -1,6 +1,6 @@
 """The one batch that datasets make and recipes read: names, shapes, dtypes, padding.
 
-A dataset item has the shapes below without the leading B and `study_id` as a str. Axes: B studies, T report tokens,
+A dataset item has the shapes below without the leading B, and `study_id` as a str. Axes: B studies, T report tokens,
 F findings tokens, S sentences, Q questions of W tokens (T, F, S, Q, W may differ between studies: `collate` pads them),
 X Y Z voxels towards R, A, S, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an
 absent key, never None.
@@ -52,6 +52,8 @@ FIELDS: dict[str, Field] = {
 }
 
 PADDED = frozenset("TFSQW")
+WORDS = ("study_id", "trouble")
+"""Entries that are words, a list of B str: which study it is, and what was wrong with one that it stands in for."""
 
 ASAP_REQUIRES = (
     "image organ_mask findings_ids findings_attn findings_sent report_ids report_attn mlm_in mlm_labels".split()
@@ -68,8 +70,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
                 "Give every study the same files, or leave that input out for all."
             )
     longest = _longest(samples)
-    batch: Batch = {"study_id": [str(sample.get("study_id", "")) for sample in samples]}
-    for key in sorted(keys - {"study_id"}):
+    batch: Batch = {key: [str(sample.get(key, "")) for sample in samples] for key in WORDS}
+    for key in sorted(keys - set(WORDS)):
         batch[key] = torch.stack([_padded(key, sample[key], longest) for sample in samples])
     return batch
 

@@ -7,8 +7,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StudyError
 from trainers.batch import Batch, Sample, collate
+
+TRIES = 8
+"""Studies that are tried in the place of one that cannot be used."""
 
 
 class Studies(Protocol):
@@ -48,25 +51,43 @@ def stream_batches(
     per_epoch = len(plan_epoch(len(studies), batch_size, 0, seed, world))
     epoch, offset = divmod(first, per_epoch)
     while True:
-        studies.set_epoch(epoch)
         plan = [batch[rank] for batch in plan_epoch(len(studies), batch_size, epoch, seed, world)][offset:]
-        # A loader without its own generator draws from the global one, and a continued run would go astray.
-        loader = DataLoader(
-            DrawnStudies(studies, seed, epoch),
-            batch_sampler=plan,
-            collate_fn=collate,
-            num_workers=workers,
-            generator=torch.Generator(),
-        )
-        yield from loader
+        yield from read_batches(studies, plan, seed, epoch, workers)
         epoch, offset = epoch + 1, 0
 
 
-class DrawnStudies(Dataset[Sample]):
-    """Studies whose items also hold the seed of what the model draws for them (patches to hide): `draw_seed`.
+def read_batches(
+    studies: Studies, plan: list[list[int]], seed: int, epoch: int = 0, workers: int = 0
+) -> Iterator[Batch]:
+    """The batches of a plan of study indices, drawn as in `epoch`."""
+    studies.set_epoch(epoch)
+    # A loader without its own generator draws from the global one, and a continued run would go astray.
+    loader = DataLoader(
+        DrawnStudies(studies, seed, epoch),
+        batch_sampler=plan,
+        collate_fn=collate,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    try:
+        yield from loader
+    except StudyError as error:  # one that comes from a worker carries its whole traceback
+        raise StudyError(str(error).strip().splitlines()[-1].removeprefix("core.errors.StudyError: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ConfigError(
+            f"A process that reads studies was killed ({str(error).splitlines()[0]}), mostly for want of memory. Run "
+            f"the same command again to continue, with fewer than {workers} --loop.workers."
+        ) from error
 
-    It is a function of the run's seed, the epoch and the study, so that a run on two processes hides what a run on one
-    does.
+
+class DrawnStudies(Dataset[Sample]):
+    """Studies whose items also hold `draw_seed`, what the model draws for them from, and `trouble`.
+
+    The seed is a function of the run's seed, the epoch and the study, so that a run on two processes hides the patches
+    that a run on one does. A study that cannot be read, or has voxels that are no numbers, is replaced by one of the
+    next; `trouble` then says what was wrong with it.
     """
 
     def __init__(self, studies: Studies, seed: int, epoch: int) -> None:
@@ -77,4 +98,20 @@ class DrawnStudies(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
-        return dict(self.studies[index]) | {"draw_seed": torch.tensor(int(state[0]) >> 1)}
+        troubles: list[str] = []
+        for place in range(index, index + TRIES):
+            try:
+                sample = dict(self.studies[place % len(self.studies)])
+                _require_numbers(sample)
+                return sample | {"draw_seed": torch.tensor(int(state[0]) >> 1), "trouble": "\n".join(troubles)}
+            except StudyError as error:
+                troubles.append(" ".join(str(error).split()))
+        raise StudyError(f"{TRIES} studies in a row cannot be used. The first: {troubles[0]}")
+
+
+def _require_numbers(sample: Sample) -> None:
+    image = sample["image"]
+    if isinstance(image, torch.Tensor) and not bool(image.isfinite().all()):
+        raise StudyError(
+            f"Study {sample['study_id']} has voxels that are no numbers; expected a CT in HU. Mend its file."
+        )

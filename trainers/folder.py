@@ -1,12 +1,13 @@
 """A folder of NIfTI studies as an image source: volumes/ID.nii.gz and, where organs are needed, masks/ID.nii.gz."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from core.errors import ConfigError, StudyError
+from core.errors import CheckpointError, ConfigError, StudyError
 from core.organ_map import find_organ_map
 from core.preprocess import Size3, resample_as_released, resample_smoothly
 from core.resample import resample
@@ -44,11 +45,22 @@ class FolderImages:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
             made = prepare_study(self.root, study_id, self.view, self.with_masks)
             for path, array in zip(paths, (array for array in made if array is not None), strict=True):
-                scratch = path.with_suffix(".part.npy")
-                np.save(scratch, array)
-                scratch.replace(path)
+                _save_array(path, array)
         hu, *rest = (np.load(path, mmap_mode="r") for path in paths)
         return hu, rest[0] if rest else None
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array so that other processes find it whole or not at all."""
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+    try:
+        np.save(scratch, array)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} could not be written ({error}). Free some space and run the same command again to continue."
+        ) from error
 
 
 def prepare_study(

@@ -38,13 +38,14 @@ from trainers.recipes import find_recipe
 from trainers.recipes.recipe import Preset
 from trainers.report_tokens import ReportConfig, read_reports
 from trainers.resume import WEIGHTS, latest_checkpoint
+from trainers.stage import leave_stage, trainable_names
 from trainers.studies import SYNTHETIC, StudiesRequest, open_studies
 from trainers.synthetic import SyntheticConfig
 
 CONFIG, ENVIRONMENT, TOKENIZER, MODEL = "config.json", "environment.json", "tokenizer.json", "model.safetensors"
 LEARNED_WORDS = 2000
 """Most entries of a vocabulary that is learned from the reports."""
-MAY_CHANGE = ("log_every", "checkpoint_every", "workers", "cpu")
+MAY_CHANGE = ("every", "tensorboard", "most_bad_studies", "checkpoint_every", "workers", "cpu")
 """Entries of `loop` that a continued run may set anew."""
 
 
@@ -106,7 +107,9 @@ def run_stages(model: nn.Module, studies: Studies, preset: Preset, loop: LoopCon
     """
     if len(preset.stages) == 1:
         return train(model, studies, loop, out, preset.stages[0])
+    trainable = trainable_names(model)
     for stage in preset.stages:
+        leave_stage(model, trainable)
         if stage.init_from:
             begun = latest_checkpoint(out / stage.init_from)
             if begun is None:

@@ -31,6 +31,17 @@ class Stage:
             raise ConfigError("A stage needs a name and a length above 0.")
 
 
+def trainable_names(model: nn.Module) -> frozenset[str]:
+    """Names of the weights that train."""
+    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def leave_stage(model: nn.Module, trainable: frozenset[str]) -> None:
+    """Let exactly the weights of these names train again."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trainable)
+
+
 def enter_stage(model: nn.Module, stage: Stage) -> None:
     """Tell the model its stage, where it knows stages, and freeze what the stage freezes."""
     set_stage = getattr(model, "set_stage", None)

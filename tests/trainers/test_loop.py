@@ -1,6 +1,9 @@
 """The loop learns, and a stopped run continues as if it had not been stopped."""
 
 import json
+import os
+import resource
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +12,13 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_studies import TinyStudies, tiny_config, tiny_tokenizer
 
-from core.errors import CheckpointError, ConfigError
+from core.errors import CheckpointError, ConfigError, StudyError
 from core.models.asap import ASAP
 from core.models.asap_config import LossWeights
-from trainers.loop import LOG, LoopConfig, train
+from trainers.loop import LoopConfig, train
 from trainers.optim import OptimConfig
-from trainers.resume import latest_checkpoint
+from trainers.resume import STATE, WEIGHTS, latest_checkpoint
+from trainers.run_log import BAD_STUDIES, LOG, LogConfig
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,7 @@ def a_model(**changes: object) -> ASAP:
 
 def a_config(steps: int, **changes: object) -> LoopConfig:
     optim = OptimConfig(steps=steps, warmup_steps=1, peak_lr=3e-3)
-    return replace(LoopConfig(batch_size=4, log_every=1, cpu=True, optim=optim), **changes)
+    return replace(LoopConfig(batch_size=4, log=LogConfig(every=1), cpu=True, optim=optim), **changes)
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -93,23 +97,23 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path, accumulate):
 
 
 @pytest.mark.training
-def test_a_kill_while_writing_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", [WEIGHTS, STATE])
+def test_a_disk_that_fills_up_keeps_the_earlier_checkpoint(tmp_path, file):
+    """No file may become as large as `file` while the third checkpoint is written."""
     config = a_config(2, checkpoint_every=1, batch_size=2)
-    saved = torch.save
-
-    def full_disk(value, path, *rest):
-        if "step-0000002" in str(path) and Path(path).name == "training.pt":
-            Path(path).write_bytes(b"half")
-            raise OSError("No space left on device")
-        saved(value, path, *rest)
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(CheckpointError, match="Earlier ones are whole"):
-        train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path)
-    monkeypatch.undo()
-    assert latest_checkpoint(tmp_path).name == "step-0000001"
     train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path)
-    assert latest_checkpoint(tmp_path).name == "step-0000002"
+    room = (latest_checkpoint(tmp_path) / file).stat().st_size - 1
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    more = replace(config, optim=replace(config.optim, steps=3))
+    try:
+        with pytest.raises(CheckpointError, match="of step 3 could not be written.*Earlier ones are whole"):
+            train(a_model(), TinyStudies(tiny_tokenizer()), more, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in tmp_path.glob("*step-*")) == ["step-0000001", "step-0000002"]
+    train(a_model(), TinyStudies(tiny_tokenizer()), more, tmp_path)
+    assert latest_checkpoint(tmp_path).name == "step-0000003"
 
 
 @pytest.mark.training
@@ -120,18 +124,57 @@ def test_bf16_on_the_cpu_keeps_float32_weights(tmp_path):
 
 
 @pytest.mark.training
-def test_nan_voxels_never_reach_the_weights(tmp_path):
+def test_gradients_that_are_no_numbers_never_reach_the_weights(tmp_path):
     class Broken(TinyStudies):
         def __getitem__(self, index: int) -> dict:
             sample = super().__getitem__(index)
-            sample["image"] = sample["image"] * float("nan")
+            sample["sentence_target"] = sample["sentence_target"] * float("nan")
             return sample
 
-    model = a_model()
+    model = a_model(weights=LossWeights(grounding=1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ConfigError, match="not finite in 6 steps in a row"):
         train(model, Broken(tiny_tokenizer()), a_config(50, batch_size=2), tmp_path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class SomeBroken(TinyStudies):
+    """Studies 2 and 5 have voxels that are no numbers."""
+
+    def __getitem__(self, index: int) -> dict:
+        sample = super().__getitem__(index)
+        if index in (2, 5):
+            sample["image"][0, 3, 3, 3] = float("nan")
+        return sample
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("workers", [0, 1])
+def test_studies_with_nan_voxels_are_replaced_and_counted(tmp_path, workers):
+    model = train(a_model(), SomeBroken(tiny_tokenizer()), a_config(4, workers=workers), tmp_path)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert log_of(tmp_path)[-1]["bad_studies"] == 2
+    told = [json.loads(line)["trouble"] for line in (tmp_path / BAD_STUDIES).read_text().splitlines()]
+    assert sorted(line.split()[1] for line in told) == ["2", "5"]
+
+
+@pytest.mark.training
+def test_too_many_bad_studies_end_the_run(tmp_path):
+    config = a_config(4, log=LogConfig(every=1, most_bad_studies=1))
+    with pytest.raises(StudyError, match="2 studies cannot be used.*bad_studies.jsonl"):
+        train(a_model(), SomeBroken(tiny_tokenizer()), config, tmp_path)
+
+
+@pytest.mark.training
+def test_a_killed_reader_is_named(tmp_path):
+    class Deadly(TinyStudies):
+        def __getitem__(self, index: int) -> dict:
+            if index == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    with pytest.raises(ConfigError, match="A process that reads studies was killed.*--loop.workers"):
+        train(a_model(), Deadly(tiny_tokenizer()), a_config(4, workers=1), tmp_path)
 
 
 def test_a_missing_input_stops_before_the_first_step(tmp_path):

@@ -22,6 +22,7 @@ from trainers.optim import OptimConfig
 from trainers.patients import write_patient
 from trainers.pretrain import PretrainConfig, main, pretrain
 from trainers.report_tokens import ReportConfig
+from trainers.run_log import LogConfig
 from trainers.synthetic import SyntheticConfig
 
 
@@ -48,7 +49,7 @@ def a_run(patients: Path, out: Path, **loop: object) -> PretrainConfig:
         out,
         preset="tiny",
         tokenizer=vocabulary,
-        loop=replace(LoopConfig(batch_size=2, cpu=True, log_every=1, optim=optim), **loop),
+        loop=replace(LoopConfig(batch_size=2, cpu=True, log=LogConfig(every=1), optim=optim), **loop),
         synthetic=data,
     )
 
@@ -71,7 +72,7 @@ def test_another_run_does_not_continue_in_its_folder(patients, tmp_path):
     pretrain(a_run(patients, tmp_path))
     with pytest.raises(ConfigError, match="other settings .run.loop.batch_size"):
         pretrain(a_run(patients, tmp_path, batch_size=1))
-    pretrain(a_run(patients, tmp_path, log_every=2))  # what is not part of the result may change
+    pretrain(a_run(patients, tmp_path, log=LogConfig(every=2)))  # what is not part of the result may change
 
 
 def test_a_view_that_the_model_cannot_read_is_refused_before_anything_is_written(patients, tmp_path):
