@@ -22,6 +22,12 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,59}")
 _WHOLES = ("lung", "lung_left", "lung_right", "pleura", "spine", "ribs", "bones", "kidney", "adrenal_gland")
 """Unions whose parts, taken together, are what the word means; "airway" does not mean the trachea alone."""
 
+_IN_MEDIASTINUM = ("aorta", "esophagus", "trachea", "pulmonary_artery", "pulmonary_vein", "superior_vena_cava") + (
+    "brachiocephalic",
+    "subclavian",
+    "common_carotid",
+)
+
 PARENTS: dict[str, str] = {
     **dict.fromkeys(LOBES_LEFT, "lung_left"),
     **dict.fromkeys(LOBES_RIGHT, "lung_right"),
@@ -34,6 +40,7 @@ PARENTS: dict[str, str] = {
     "pericardium": "heart",
     "coronary_arteries": "heart",
     "atrial_appendage_left": "heart",
+    **{name: "mediastinum" for name in BY_NAME if name.startswith(_IN_MEDIASTINUM)},
     **{name: "ribs" for name in BY_NAME if name.startswith("rib_")},
     "costal_cartilages": "ribs",
     **{name: "spine" for name in BY_NAME if name.startswith("vertebrae_")},
