@@ -75,6 +75,10 @@ class ReportTokenizer:
         """Word pieces of ids, for people and tests."""
         return [self._tokenizer.id_to_token(index) or "[UNK]" for index in ids]
 
+    def split(self, text: str) -> list[str]:
+        """Word pieces of a text, without special tokens."""
+        return self._tokenizer.encode(_spaced(text), add_special_tokens=False).tokens
+
     def encode_released(self, text: str, length: int) -> Encoding:
         """A whole text exactly as the published loader has it: cleaned, cut and padded to `length`, dots counted."""
         ids = self._tokenizer.encode(clean_released(text), add_special_tokens=False).ids[:length]
