@@ -9,8 +9,9 @@ import numpy as np
 from core.errors import IndexFileError
 from core.findings import CT_RATE_LABELS
 from core.grounding.engine import GroundingEngine
-from core.retrieval.neighbours import Neighbours
+from core.retrieval.neighbours import Neighbours, cosines_between
 from core.retrieval.postings import Postings
+from core.retrieval.proposals import Proposals, propose_reports
 from core.retrieval.query import Query, split_query
 from core.retrieval.results import Hit, SearchResult
 from core.retrieval.table import known_label
@@ -21,6 +22,10 @@ PROBE = "Small left pleural effusion with adjacent compressive atelectasis."
 """Embedded when an index is built and again when it is opened: the same engine gives the same vector."""
 CANDIDATES = 256
 """Reports proposed by each way of looking: 64 lost 2% of the true ten best, 256 none (5,000 generated reports)."""
+SCORED_AT_ONCE = 128
+"""Reports scored exactly before the best are compared with what the others can reach."""
+TIE = 1e-6
+"""Scores closer than this are equal: both are shown, in the order of the table."""
 KEPT_FILTERS = 16
 
 
@@ -190,24 +195,32 @@ class ReportIndex:
         return self._result(rows, scores, vector[None], int(allowed[self.volume_rows].sum()), began)
 
     def _search(self, query: Query, count: int, allowed: np.ndarray, began: float) -> SearchResult:
-        """Gather candidates by report and by sentence, score each exactly, keep the best."""
+        """Score the most promising reports exactly until no other can be among the best."""
         count = max(0, min(count, int(allowed.sum())))
-        rows = self._candidates(query, count, allowed)
-        scores = self._scores(query, rows)
+        rows, scores = self._best(query, self._propose(query, count, allowed), count)
         order = np.lexsort((rows, -np.round(scores, 6)))[:count]  # rounded: equal reports keep the table's order
         shown = query.sentences if len(query.sentences) else query.whole[None]
         return self._result(rows[order], scores[order], shown, int(allowed.sum()), began)
 
-    def _candidates(self, query: Query, count: int, allowed: np.ndarray) -> np.ndarray:
-        """Rows (C,) that contain the best reports: the nearest reports, and those with the nearest sentences."""
+    def _propose(self, query: Query, count: int, allowed: np.ndarray) -> Proposals:
         width = max(CANDIDATES, 4 * count)
-        whole = self.reports.nearest(query.whole[None], width, allowed).rows[0]
-        found = [whole[whole >= 0]]
-        if query.sentence_weight > 0 and len(query.sentences):
-            usable = None if allowed.all() else self._usable_sentences(allowed)
-            nearest = self.sentences.nearest(query.sentences, width, usable)
-            found += [self._holders(query, ids[ids >= 0], width, allowed) for ids in nearest.rows]
-        return np.unique(np.concatenate(found).astype(np.int64))
+        if query.sentence_weight == 0 or not len(query.sentences):
+            nearest = self.reports.nearest(query.whole[None], width, allowed)
+            found = nearest.rows[0] >= 0
+            return Proposals(nearest.rows[0][found], nearest.cosines[0][found])
+        usable = None if allowed.all() else self._usable_sentences(allowed)
+        nearest = self.sentences.nearest(query.sentences, width, usable)
+        return propose_reports(query, nearest, self.reports, self.reports_of, allowed, width)
+
+    def _best(self, query: Query, proposed: Proposals, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and exact scores (n,) of proposals, n >= `count` where there are as many."""
+        step, most = max(SCORED_AT_ONCE, count), max(CANDIDATES, 4 * count) * 2
+        scores = np.zeros(0, np.float32)
+        for start in range(0, min(len(proposed.rows), most), step):
+            if len(scores) >= count > 0 and np.sort(scores)[-count] > proposed.bounds[start] + TIE:
+                break
+            scores = np.concatenate([scores, self._scores(query, proposed.rows[start : start + step])])
+        return proposed.rows[: len(scores)], scores
 
     def _usable_sentences(self, allowed: np.ndarray) -> np.ndarray:
         """(S,) bool, True = the sentence occurs in an allowed report."""
@@ -222,29 +235,9 @@ class ReportIndex:
             self._usable[key] = usable
         return usable
 
-    def _holders(self, query: Query, sentences: np.ndarray, width: int, allowed: np.ndarray) -> np.ndarray:
-        """Reports with one of `sentences` (best first), about `width` of them.
-
-        Where a sentence stands in very many reports, those of them nearest to the query as a whole are taken.
-        """
-        found: list[np.ndarray] = []
-        total = 0
-        for sentence in sentences:
-            rows = self.reports_of.of(int(sentence))
-            rows = rows[allowed[rows]]
-            if len(rows) > width:
-                holds = np.zeros(len(self), bool)
-                holds[rows] = True
-                rows = self.reports.nearest(query.whole[None], width, holds).rows[0]
-            found.append(rows[rows >= 0])
-            total += len(found[-1])
-            if total >= width:
-                break
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
-
     def _scores(self, query: Query, rows: np.ndarray) -> np.ndarray:
         """Exact scores (C,) of reports `rows` (C,)."""
-        whole = np.asarray(self.reports.vectors[rows], np.float32) @ query.whole
+        whole = cosines_between(self.reports.vectors[rows], query.whole[None])[:, 0]
         if query.sentence_weight == 0 or not len(query.sentences) or not len(rows):
             return whole
         cosines, _, begins = self._sentence_cosines(query.sentences, rows)
@@ -255,7 +248,7 @@ class ReportIndex:
         """The n sentences of reports (C,) against vectors (Q, D): cosines (n, Q), rows (n,), first of each (C,)."""
         members, begins = self.sentences_of.of_many(rows)
         distinct, at = np.unique(members, return_inverse=True)
-        cosines = np.asarray(self.sentences.vectors[distinct], np.float32) @ vectors.T
+        cosines = cosines_between(self.sentences.vectors[distinct], vectors)
         return cosines[at], members, begins
 
     def _result(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_engine import TINY_VIEW as VIEW
 
 from core.anatomy.masks import OrganMasks
@@ -76,6 +77,22 @@ def test_sentences_become_unit_vectors_even_without_words(tiny_assets):
     vectors = engine.embed_sentences(["a nodule", "", "no effusion"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1], atol=1e-5)
     assert np.isfinite(engine.embed_report(["a nodule", "no effusion"])).all()
+
+
+def test_reading_a_query_leaves_torchs_threads_and_earlier_answers_as_they_were(tiny_assets):
+    engine = open_model_folder(tiny_assets / "bundled")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first = engine.embed_sentences(["A nodule.", "No effusion."])
+        assert torch.get_num_threads() == 2
+        kept = first.copy()
+        other = engine.embed_sentences(["No effusion."])
+        np.testing.assert_allclose(other[0], first[1], atol=1e-5)
+        np.testing.assert_allclose(engine.embed_sentences(["A nodule.", "No effusion."]), kept, atol=1e-6)
+        np.testing.assert_array_equal(first, kept)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_cannot_run_says_what_is_missing(tiny_assets, tmp_path):
