@@ -80,7 +80,7 @@ def test_sentences_become_unit_vectors_even_without_words(tiny_assets):
 
 
 def test_reading_a_query_leaves_torchs_threads_and_earlier_answers_as_they_were(tiny_assets):
-    engine = open_model_folder(tiny_assets / "bundled")
+    engine = open_model_folder(tiny_assets / "models" / "bundled")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
