@@ -169,7 +169,7 @@ def organ_map_from_json(text: str) -> OrganMap:
     """Read `{"organs": {"lung": ["lung"], "heart": ["heart"]}}`; organ ids follow the order in the file."""
     expected = 'Expected {"organs": {"lung": ["lung"], "heart": ["heart", "pericardium"]}}.'
     try:
-        told = json.loads(text, object_pairs_hook=_without_repeats)
+        told = json.loads(text, object_pairs_hook=without_repeats)
     except ValueError as error:
         raise ConfigError(f"The organ map is not JSON ({error}). {expected}") from error
     organs = told.get("organs") if isinstance(told, dict) else None
@@ -206,7 +206,7 @@ def mirrored_structures() -> np.ndarray:
     return table
 
 
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object in which no key hides an earlier one of the same name."""
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):

@@ -1,0 +1,1 @@
+"""Files made from reports before training: organ texts and states, triplets, distilled statements."""
