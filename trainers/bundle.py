@@ -20,8 +20,8 @@ from core.models.asap_config import ASAPConfig
 from core.models.asap_file import save_asap
 from core.models.checkpoint import config_from_json, config_to_json, import_weights, read_weights, write_atomically
 from core.models.tokens import ReportTokenizer
-from trainers.pretrain import CONFIG, MODEL, TOKENIZER
 from trainers.resume import WEIGHTS, latest_checkpoint
+from trainers.run_files import CONFIG, MODEL, TOKENIZER
 
 ENGINE_FILE = "engine.json"
 

@@ -64,7 +64,7 @@ class Schedule(NamedTuple):
     warmup: float  # steps
     horizon: float  # steps, where the cosine ends
 
-    def lr(self, step: int) -> float:
+    def lr(self, step: float) -> float:
         """Learning rate of step 0, 1, ..., also beyond the horizon, where the cosine rises again."""
         peak, start, floor = self.optim.peak_lr, self.optim.start_lr, self.optim.floor_lr
         if step < self.warmup:

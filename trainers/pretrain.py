@@ -7,7 +7,6 @@ several GPUs or machines.
 import argparse
 import dataclasses
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,37 +15,35 @@ from typing import Any
 
 import torch
 import tyro
+from accelerate import PartialState
 from torch import nn
 
 from core.errors import AsapError, ConfigError
 from core.models.checkpoint import (
     config_from_json,
-    config_to_json,
     import_weights,
     load_strictly,
     read_published,
     read_weights,
-    write_atomically,
 )
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.synthesis.reports import generate_reports
-from trainers.batches import Studies
 from trainers.crops import DataView
 from trainers.loop import LoopConfig, train
 from trainers.recipes import find_recipe
-from trainers.recipes.recipe import Preset
+from trainers.recipes.recipe import Preset, Recipe
 from trainers.report_tokens import ReportConfig, read_reports
 from trainers.resume import WEIGHTS, latest_checkpoint
+from trainers.run_files import MODEL, TOKENIZER, record_run
+from trainers.splits import SPLITS, SplitConfig, write_split
 from trainers.stage import leave_stage, trainable_names
-from trainers.studies import SYNTHETIC, StudiesRequest, open_studies
+from trainers.studies import SYNTHETIC, StudiesRequest, StudySets, open_studies
 from trainers.synthetic import SyntheticConfig
+from trainers.validation import Watch
 
-CONFIG, ENVIRONMENT, TOKENIZER, MODEL = "config.json", "environment.json", "tokenizer.json", "model.safetensors"
 LEARNED_WORDS = 2000
 """Most entries of a vocabulary that is learned from the reports."""
-MAY_CHANGE = ("every", "tensorboard", "most_bad_studies", "checkpoint_every", "workers", "cpu")
-"""Entries of `loop` that a continued run may set anew."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,8 @@ class PretrainConfig:
     """How CTs are shown, when data is a folder."""
     reports: ReportConfig = field(default_factory=ReportConfig)
     """How reports become tokens, when data is a folder."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Which patients validate, when data is a folder."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """The data engine, when data is "synthetic"."""
 
@@ -85,9 +84,13 @@ def pretrain(config: PretrainConfig) -> Path:
     preset = recipe.preset(config.preset)
     tokenizer = _tokenizer(config, preset)
     model_config = _model_config(config, tokenizer)
-    request = StudiesRequest(config.data, config.view, config.reports, config.synthetic, config.out)
-    studies = open_studies(request, recipe, preset.stages, model_config, tokenizer)
-    _record(config, model_config, tokenizer)
+    request = StudiesRequest(config.data, config.view, config.reports, config.synthetic, config.out, config.split)
+    sets = open_studies(request, recipe, preset.stages, model_config, tokenizer)
+    is_main = PartialState(cpu=config.loop.cpu).is_main_process
+    if is_main:
+        record_run(config.out, config, model_config, tokenizer)
+        if sets.split is not None:
+            write_split(config.out / SPLITS, sets.split, config.split)
     torch.manual_seed(config.loop.seed)
     model = recipe.build(model_config)
     if config.text is not None:
@@ -95,20 +98,24 @@ def pretrain(config: PretrainConfig) -> Path:
     if config.init is not None:
         report = import_weights(model, read_published(config.init), recipe.required_parts)
         sys.stderr.write(f"{config.init.name}: {report}\n")
-    trained = run_stages(model, studies, preset, config.loop, config.out)
-    save_model(config.out / MODEL, trained, tokenizer, ModelFacts(recipe.name, config.preset, _facts(config, trained)))
+    trained = run_stages(model, sets, recipe, config)
+    if is_main:
+        about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))
+        save_model(config.out / MODEL, trained, tokenizer, about)
     return config.out / MODEL
 
 
-def run_stages(model: nn.Module, studies: Studies, preset: Preset, loop: LoopConfig, out: Path) -> nn.Module:
+def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: PretrainConfig) -> nn.Module:
     """Train a preset's stages one after the other, each in its own folder where there are several.
 
     Stages that are done are read from their last checkpoint.
     """
-    if len(preset.stages) == 1:
-        return train(model, studies, loop, out, preset.stages[0])
+    stages, loop, out = recipe.preset(config.preset).stages, config.loop, config.out
+    watch = Watch(sets.val, recipe.heat)
+    if len(stages) == 1:
+        return train(model, sets.train, loop, out, stages[0], watch)
     trainable = trainable_names(model)
-    for stage in preset.stages:
+    for stage in stages:
         leave_stage(model, trainable)
         if stage.init_from:
             begun = latest_checkpoint(out / stage.init_from)
@@ -117,7 +124,7 @@ def run_stages(model: nn.Module, studies: Studies, preset: Preset, loop: LoopCon
                     f"Stage {stage.name} starts from {stage.init_from}, which left no checkpoint in {out}."
                 )
             load_strictly(model, read_weights(begun / WEIGHTS)[0], f"{stage.init_from}/{begun.name}")
-        model = train(model, studies, loop, out / stage.name, stage)
+        model = train(model, sets.train, loop, out / stage.name, stage, watch)
     return model
 
 
@@ -155,43 +162,16 @@ def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> Any:
     return config_from_json(recipe.config_type, config.model.read_text())
 
 
-def _facts(config: PretrainConfig, model: nn.Module) -> dict[str, str]:
+def _facts(config: PretrainConfig, model: Any) -> dict[str, str]:
     """What an engine must know to show the model a CT as it was trained on."""
     view = config.view
     if config.data == SYNTHETIC:
         spacing = (config.synthetic.study.view.spacing_mm,) * 3
         view = replace(view, spacing_mm=spacing, window_hu=config.synthetic.window_hu, organ_map="asap9")
-    size = find_recipe(config.recipe).image_size(getattr(model, "config", None))
+    size = find_recipe(config.recipe).image_size(model)
     facts = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "shown_as": view.shown_as, "crop": size}
     told = {name: json.dumps(list(value)) for name, value in facts.items()}
     return told | {"organ_map": view.organ_map, "data": config.data, "steps": str(config.loop.optim.steps)}
-
-
-def _record(config: PretrainConfig, model: Any, tokenizer: ReportTokenizer) -> None:
-    """Write config, environment and vocabulary beside the checkpoints; refuse to continue a different run."""
-    told = {"run": json.loads(config_to_json(config)), "model": json.loads(config_to_json(model))}
-    path = config.out / CONFIG
-    if path.is_file():
-        changed = _differences(json.loads(path.read_text()), told)
-        if changed:
-            raise ConfigError(
-                f"{config.out} holds a run with other settings ({', '.join(changed[:5])}). Continue it with its own "
-                f"settings (see {CONFIG}), or choose another --out."
-            )
-        return
-    environment = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-    write_atomically(config.out / TOKENIZER, tokenizer.to_json().encode())
-    write_atomically(config.out / ENVIRONMENT, json.dumps(environment, indent=1).encode())
-    write_atomically(path, json.dumps(told, indent=1).encode())
-
-
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Dotted names of settings that differ, but for those that may."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(set(old) | set(new))
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
-    is_free = name.rsplit(".", 1)[-1] in MAY_CHANGE or name in ("run.out", "run.tokenizer")
-    return [] if old == new or is_free else [name]
 
 
 def main(config: PretrainConfig) -> None:
@@ -217,6 +197,7 @@ def read_options(arguments: Sequence[str]) -> PretrainConfig:
     preset = find_recipe(named.recipe).preset(named.preset)
     start = replace(plain, recipe=named.recipe, preset=named.preset)
     start = replace(start, out=tyro.MISSING, loop=preset.loop, view=preset.view, reports=preset.reports)
+    start = replace(start, split=SplitConfig(preset.val_share))
     return tyro.cli(PretrainConfig, default=start, args=arguments)
 
 

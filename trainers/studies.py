@@ -1,8 +1,8 @@
 """The training set of a run: the data engine, or a folder's volumes, masks, reports and builders' files."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.errors import ConfigError
 from core.models.tokens import ReportTokenizer
@@ -14,6 +14,7 @@ from trainers.folder import CACHE, FolderImages
 from trainers.recipes.recipe import FieldContext, Recipe
 from trainers.report_tokens import ReportConfig, read_reports
 from trainers.sources import ImageSource, RecipeStudies, require_fields
+from trainers.splits import SPLITS, Split, SplitConfig, read_split, split_studies
 from trainers.stage import Stage
 from trainers.synthetic import SyntheticConfig, SyntheticStudies
 
@@ -34,28 +35,44 @@ class StudiesRequest:
     """The data engine."""
     out: Path
     """Folder of the run; prepared volumes are kept in it."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Which studies of a folder validate."""
+
+
+class StudySets(NamedTuple):
+    """The studies of a run."""
+
+    train: Studies
+    val: Studies | None  # seen without augmentation; None = nobody validates
+    split: Split | None  # of a folder
 
 
 def open_studies(
     request: StudiesRequest, recipe: Recipe, stages: tuple[Stage, ...], model: Any, tokenizer: ReportTokenizer
-) -> Studies:
-    """The training set, refused early when it cannot feed this model; names the builder of what is missing."""
+) -> StudySets:
+    """Training and validation set, refused early when they cannot feed this model by naming the builder to run."""
     requires = {name for stage in stages for name in stage.requires}
     size = recipe.image_size(model)
     if request.data == SYNTHETIC:
-        return _open_synthetic(request.synthetic, requires, (size, recipe.patch_size(model)), tokenizer)
+        studies = _open_synthetic(request.synthetic, requires, (size, recipe.patch_size(model)), tokenizer)
+        return StudySets(studies, None, None)
     if request.view.crop not in (None, size):
         raise ConfigError(
             f"The view cuts {request.view.crop} voxels, the model reads {size}. Set --view.crop or --model."
         )
     root, view = Path(request.data), replace(request.view, crop=size)
-    rows = read_reports(root)
-    images = open_images(root, rows, view, request.out / CACHE, "organ_mask" in requires)
-    by_study = {row.study_id: row for row in rows}
-    sources = recipe.fields(FieldContext(root, by_study, tokenizer, request.reports, view, model))
+    rows = {row.study_id: row for row in read_reports(root)}
+    kept = request.out / SPLITS
+    split = read_split(kept, list(rows)) if kept.is_file() else split_studies(list(rows), request.split)
+    sources = recipe.fields(FieldContext(root, rows, tokenizer, request.reports, view, model))
     offered = {"image", "organ_mask"} | {name for source in sources for name in source.fields}
     require_fields(requires, offered, recipe.builders)
-    return RecipeStudies(images, sources, view)
+    sets = []
+    for ids, seen in ((split.train, view), (split.val, replace(view, mirror_chance=0, flip_chance=0, offset_chance=0))):
+        images = open_images(root, [rows[name] for name in ids], seen, request.out / CACHE, "organ_mask" in requires)
+        sets.append(RecipeStudies(images, sources, seen) if ids else None)
+    assert sets[0] is not None  # a split without anyone to train on is refused
+    return StudySets(sets[0], sets[1], split)
 
 
 def open_images(root: Path, rows: list[ReportRow], view: DataView, cache: Path, with_masks: bool) -> ImageSource:

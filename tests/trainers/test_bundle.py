@@ -17,7 +17,8 @@ from core.synthesis.reports import generate_reports
 from core.synthesis.studies import StudyConfig
 from trainers.bundle import BundleConfig, bundle
 from trainers.grounding_metrics import Pointing, Presence, _rank, calibrate, summarise
-from trainers.pretrain import CONFIG, MODEL, TOKENIZER, PretrainConfig
+from trainers.pretrain import PretrainConfig
+from trainers.run_files import CONFIG, MODEL, TOKENIZER
 from trainers.synthetic import SyntheticConfig
 
 

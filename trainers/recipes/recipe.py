@@ -20,6 +20,7 @@ from trainers.loop import LoopConfig
 from trainers.report_tokens import ReportConfig, ReportTokens
 from trainers.sources import BUILDERS, FieldSource
 from trainers.stage import Stage
+from trainers.validation import SentenceHeat
 
 
 class RecipeModel(Protocol):
@@ -62,6 +63,8 @@ class Preset:
     """Batch, precision, optimiser and schedule."""
     stages: tuple[Stage, ...] = (Stage(),)
     """What is trained one after the other."""
+    val_share: float = 0.05
+    """Share of the patients that validate; presets that repeat a published run train on all."""
     wants_vocabulary: bool = False
     """True = its text encoder belongs to a published vocabulary, which must be given."""
 
@@ -110,6 +113,8 @@ class Recipe:
     """Attribute of the model that takes the weights of `--text`."""
     required_parts: tuple[str, ...] = ENCODER_PARTS
     """Beginnings of the names that a file of `--init` must hold."""
+    heat: SentenceHeat | None = None
+    """Where a model of it finds sentences, for pictures in the log; None = it does not point."""
     builders: Mapping[str, str] = field(default_factory=lambda: BUILDERS)
     """Batch field -> command that makes what it is read from."""
 

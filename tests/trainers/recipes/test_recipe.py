@@ -58,7 +58,8 @@ def test_simcrop_reads_a_folder_without_masks(tmp_path):
     request = StudiesRequest(str(tmp_path), DataView(), ReportConfig(), SyntheticConfig(), tmp_path / "run")
     tokenizer, recipe = train_wordpiece(["Heart is normal."], 100), find_recipe("asap")
     config = recipe.config("tiny", tokenizer.vocab_size)
-    assert len(open_studies(request, recipe, (Stage(requires=WITHOUT_MASKS),), config, tokenizer)) == 1
+    sets = open_studies(request, recipe, (Stage(requires=WITHOUT_MASKS),), config, tokenizer)
+    assert (len(sets.train), sets.val) == (1, None)
     with pytest.raises(ConfigError, match="asap_viewer segment"):
         open_studies(request, recipe, (Stage(),), config, tokenizer)
 
