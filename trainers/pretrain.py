@@ -29,6 +29,7 @@ from core.models.checkpoint import (
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.synthesis.reports import generate_reports
+from trainers.changes import change_config
 from trainers.crops import DataView
 from trainers.loop import LoopConfig, train
 from trainers.recipes import find_recipe
@@ -60,6 +61,8 @@ class PretrainConfig:
     """"synthetic", or a folder with volumes/, reports.csv and what the recipe needs (masks/, builders' files)."""
     model: Path | None = None
     """JSON with every size and switch, as in a run's config.json under "model"; replaces the preset."""
+    change: tuple[str, ...] = ()
+    """Changes to the model config, such as fixes.padding_masked=false weights.study=0.1."""
     tokenizer: Path | None = None
     """Word-piece JSON; without it one is learned from the reports (not for the full-size presets)."""
     text: Path | None = None
@@ -156,10 +159,10 @@ def _report_texts(config: PretrainConfig) -> list[str]:
 def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> Any:
     recipe = find_recipe(config.recipe)
     if config.model is None:
-        return recipe.config(config.preset, tokenizer.vocab_size)
+        return change_config(recipe.config(config.preset, tokenizer.vocab_size), config.change)
     if not config.model.is_file():
         raise ConfigError(f"No model config at {config.model}; expected a JSON file.")
-    return config_from_json(recipe.config_type, config.model.read_text())
+    return change_config(config_from_json(recipe.config_type, config.model.read_text()), config.change)
 
 
 def _facts(config: PretrainConfig, model: Any) -> dict[str, str]:

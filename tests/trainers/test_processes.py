@@ -14,7 +14,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from core.models.asap import ASAP
-from core.models.asap_config import ASAPConfig, LossWeights
+from core.models.asap_config import ASAPConfig, Fixes, LossWeights
 from core.models.checkpoint import read_weights
 from trainers.loop import LoopConfig, train
 from trainers.optim import OptimConfig
@@ -37,12 +37,13 @@ class UnevenStudies(TinyStudies):
         return sample
 
 
-def a_model_config() -> ASAPConfig:
+def a_model_config(counted_together: bool = True) -> ASAPConfig:
     weights = LossWeights(study=0.5, grounding=1.0, size_prior=0.1)
-    return replace(tiny_config(tiny_tokenizer()), weights=weights, mask_ratio=0.5)
+    fixes = Fixes(counted_together=counted_together)
+    return replace(tiny_config(tiny_tokenizer()), weights=weights, mask_ratio=0.5, fixes=fixes)
 
 
-def train_here(folder: Path, processes: int, steps: int = 3, **changes: object) -> None:
+def train_here(folder: Path, processes: int, steps: int = 3, together: bool = True, **changes: object) -> None:
     """One run of this process, alone or as one of several."""
     torch.set_num_threads(1)
     torch.manual_seed(7)
@@ -54,7 +55,7 @@ def train_here(folder: Path, processes: int, steps: int = 3, **changes: object) 
     if steps < 3:
         studies = dying_after(studies, steps * 2 * config.batch_size)
     watch = Watch(TinyStudies(tiny_tokenizer())) if steps == 3 else None
-    train(ASAP(a_model_config()), studies, replace(config, **changes), folder, watch=watch)
+    train(ASAP(a_model_config(together)), studies, replace(config, **changes), folder, watch=watch)
 
 
 def dying_after(studies: UnevenStudies, reads: int) -> UnevenStudies:
@@ -77,6 +78,7 @@ def work(rank: int, port: int, folder: Path) -> None:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
     train_here(folder / "ddp", 2)
+    train_here(folder / "apart", 2, together=False)
     try:
         train_here(folder / "fsdp", 2, steps=2, sharding="fsdp")
     except KeyboardInterrupt:
@@ -111,6 +113,15 @@ def test_two_processes_have_the_losses_and_weights_of_one(runs, kind):
     one, two = (read_weights(latest_checkpoint(runs / name) / WEIGHTS)[0] for name in ("alone", kind))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.training
+def test_means_of_each_processs_means_depart_from_one_process(runs):
+    """Defect of the published code: a sentence weighs more on a card with few of them."""
+    first = [json.loads((runs / name / LOG).read_text().splitlines()[0])["losses"] for name in ("alone", "apart")]
+    for name in ("language", "alignment", "study"):
+        assert abs(first[0][name] - first[1][name]) > 1e-4, name
+    assert first[1]["reconstruction"] == pytest.approx(first[0]["reconstruction"], rel=2e-5)  # counts are equal there
 
 
 @pytest.mark.training

@@ -77,6 +77,18 @@ def test_a_mirrored_study_says_and_shows_the_other_side(folder):
     assert not middle[0]
 
 
+def test_published_flips_leave_the_report_on_the_wrong_side(folder):
+    """Defect of the same point: the bright block moves to the right, its mask moves along, both still called left."""
+    studies = a_set(folder, RELEASED_VIEW, ReportConfig(64, as_released=True), flip_chance=1.0, smallest_crop=1.0)
+    sample = studies[0]
+    middle = (sample["image"][0] > 0)[4:12].any(dim=2).any(dim=1)
+    assert middle[-1]
+    assert not middle[0]
+    assert sample["organ_mask"].unique().tolist() == [0, CLASS_STRUCTURES.index("lung_upper_lobe_left") + 1]
+    words = studies.sources[0].tokenizer.tokens(sample["findings_ids"].tolist())
+    assert "left" in "".join(words).replace("##", "")
+
+
 def test_class_sides_swap_and_the_middle_lobe_becomes_left_upper():
     names = ["lung_lower_lobe_left", "lung_middle_lobe_right", "heart"]
     structures = np.array([0] + [BY_NAME[name].number for name in names], np.uint8)

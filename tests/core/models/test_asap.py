@@ -10,6 +10,7 @@ from torch import Tensor
 from core.errors import ConfigError
 from core.models.asap import ASAP, study_vector
 from core.models.asap_config import RELEASED_FIXES, ASAPConfig, Fixes, LossWeights, corrected, released, small, tiny
+from core.models.mae import draw_noise
 
 WORDS = 60
 ALL_LOSSES = LossWeights(study=1.0, grounding=1.0, size_prior=0.01)
@@ -164,6 +165,45 @@ def test_a_hidden_region_is_not_taught_as_absent(batch):
     assert model(batch, draws)["grounding"].item() == 0.0
     batch["sentence_target"][0, 0] = 0.0  # truly absent: now every visible patch must say no
     assert model(batch, draws)["grounding"].item() > 0.0
+
+
+def test_without_a_study_contrast_a_batch_teaches_what_its_studies_teach_alone(batch):
+    """Defect and fix (spec 7.1, point 5): negatives only from the same report, whoever else is in the batch."""
+    for weight, is_alone in ((0.0, True), (1.0, False)):
+        weights = LossWeights(0, 0, 0, alignment=1.0, study=weight)
+        model = a_model(a_config(weights=weights)).eval()
+        both = model(batch, noise())["total"]
+        alone = [model({k: v[i : i + 1] for k, v in batch.items()}, noise()[i : i + 1])["total"] for i in (0, 1)]
+        mean = (4 * alone[0] + 3 * alone[1]) / 7  # four and three sentences
+        assert (abs(both - mean) < 1e-4) == is_alone
+    other = {**batch, "image": batch["image"].flip(0)}  # each report with the other's volume
+    assert model(other, noise())["study"].item() != pytest.approx(model(batch, noise())["study"].item(), rel=1e-3)
+
+
+def test_region_sizes_move_in_the_mended_training_only(batch):
+    """Defect and fix (spec 7.1, point 1): a few steps on the alignment alone change how many patches are taken."""
+    for fixes, moves in ((RELEASED_FIXES, False), (replace(RELEASED_FIXES, learned_size=True), True)):
+        model = a_model(a_config(fixes, LossWeights(0, 0, 0, alignment=1.0)))
+        before = model.regression_head.weight.detach().clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(batch, noise())["total"].backward()
+            optimizer.step()
+        assert torch.equal(before, model.regression_head.weight) != moves
+
+
+def test_masks_come_from_each_studys_own_seed(batch):
+    """A study's hidden patches do not depend on its place, its batch or what was drawn before."""
+    model = a_model(a_config()).eval()
+    seeded = batch | {"draw_seed": torch.tensor([11, 12])}
+    first = draw_noise(seeded, 64)
+    torch.rand(5)
+    swapped = draw_noise({key: value.flip(0) for key, value in seeded.items()}, 64)
+    assert torch.equal(first, swapped.flip(0))
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(model(seeded)["total"], model(batch, first)["total"])
+    assert not torch.equal(draw_noise(batch, 64), draw_noise(batch, 64))
 
 
 def test_questions_are_read_alone_and_touch_no_other_loss(batch):

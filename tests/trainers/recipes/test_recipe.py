@@ -10,6 +10,7 @@ from core.errors import ConfigError
 from core.models.asap import ASAP
 from core.models.asap_config import tiny
 from core.models.tokens import train_wordpiece
+from trainers.changes import change_config
 from trainers.crops import Crop, DataView
 from trainers.pretrain import read_options
 from trainers.recipes import RECIPES, find_recipe
@@ -43,6 +44,21 @@ def test_options_start_from_the_preset_and_can_be_changed(tmp_path):
     assert options.view.resample == "as_released"
     assert options.reports.as_released
     assert options.out == tmp_path
+
+
+def test_switches_of_a_model_can_be_changed_by_name():
+    changed = change_config(tiny(100), ["fixes.padding_masked=false", "weights.study=0.5", "vision.depth=1"])
+    assert (changed.fixes.padding_masked, changed.weights.study, changed.vision.depth) == (False, 0.5, 1)
+    assert change_config(tiny(100), []) == tiny(100)
+    for wrong, words in (
+        ("fixes.magic=true", "one of balanced_injection"),
+        ("mask_ratio", "NAME=VALUE"),
+        ("a.b=1", "vision"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            change_config(tiny(100), [wrong])
+    with pytest.raises(ConfigError, match="impossible.*mask_ratio is 2"):
+        change_config(tiny(100), ["mask_ratio=2"])
 
 
 def test_a_missing_input_names_the_command_that_makes_it():
