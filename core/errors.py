@@ -29,6 +29,10 @@ class IndexFileError(AsapError):
     """A retrieval index or its source table cannot be used."""
 
 
+class StorageError(AsapError):
+    """Results cannot be kept, as on a full disk: work stops, and what was finished before stays valid."""
+
+
 class AnnotationError(AsapError):
     """An annotation cannot be stored or exported."""
 

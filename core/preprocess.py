@@ -19,10 +19,16 @@ ASAP_SPACING_MM: Spacing3 = (1.5, 1.5, 3.0)
 """Voxel size of ASAP's training volumes."""
 
 
-def resample_as_released(hu: np.ndarray, spacing_mm: Spacing3, target_mm: Spacing3 = ASAP_SPACING_MM) -> np.ndarray:
+def resample_as_released(
+    hu: np.ndarray,
+    spacing_mm: Spacing3,
+    target_mm: Spacing3 = ASAP_SPACING_MM,
+    limits_hu: tuple[float, float] = HU_LIMITS,
+) -> np.ndarray:
     """The published off-line step: clip, interpolate without smoothing, cut fractions off. (X, Y, Z) -> int16.
 
-    The new size is floor(n * spacing / target) per axis, so up to a voxel of the far end is stretched over the rest.
+    The new size is floor(n * spacing / target) per axis, so up to a voxel of the far end is stretched over the rest;
+    `stretched_grid` says where its voxels lie. hu may be a turned view of an array in a file's order.
     """
     import torch  # slow to import, and only training data comes this way
     from torch.nn import functional as F
@@ -32,9 +38,27 @@ def resample_as_released(hu: np.ndarray, spacing_mm: Spacing3, target_mm: Spacin
         raise StudyError(
             f"The CT has {hu.shape} voxels of {spacing_mm} mm, less than one voxel of {target_mm} mm along an axis."
         )
-    clipped = torch.from_numpy(np.clip(hu, *HU_LIMITS).astype(np.float32))
-    values = F.interpolate(clipped[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
+    clipped = np.empty(hu.shape, np.float32)
+    for at in range(hu.shape[1]):  # so that an array in a file's order is turned on the way, at no cost of its own
+        clipped[:, at] = np.clip(hu[:, at], *limits_hu)
+    values = F.interpolate(torch.from_numpy(clipped)[None, None], size=size, mode="trilinear", align_corners=False)[
+        0, 0
+    ]
     return values.numpy().astype(np.int16)
+
+
+def stretched_grid(grid: Grid, shape: Size3) -> Grid:
+    """Where the voxels of `resample_as_released` lie: `shape` voxels between the same outer faces as `grid`."""
+    factors = np.array(grid.shape) / np.array(shape)
+    affine = grid.affine @ np.diag([*factors, 1.0])
+    affine[:3, 3] = grid.to_mm((factors - 1) / 2)
+    return Grid(shape, affine)
+
+
+def stretch_nearest(labels: np.ndarray, shape: Size3) -> np.ndarray:
+    """The label (X, Y, Z) nearest to each voxel of `shape` between the same outer faces; dtype and numbers kept."""
+    places = [((np.arange(m) + 0.5) * n / m).astype(int) for n, m in zip(labels.shape, shape, strict=True)]
+    return labels[np.ix_(*places)]
 
 
 def resample_smoothly(

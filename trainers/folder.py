@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import CheckpointError, ConfigError, StudyError
 from core.organ_map import find_organ_map
-from core.preprocess import Size3, resample_as_released, resample_smoothly
+from core.preprocess import resample_as_released, resample_smoothly, stretch_nearest
 from core.resample import resample
 from core.volume import Grid, Volume
 from trainers.crops import Crop, DataView, box_of, cut_crop
@@ -70,7 +70,7 @@ def prepare_study(
     volume, structures = _read_study(root, study_id, with_masks)
     if view.resample == "as_released":
         hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm)
-        return hu, None if structures is None else _stretch_nearest(structures, (hu.shape[0], hu.shape[1], hu.shape[2]))
+        return hu, None if structures is None else stretch_nearest(structures, (hu.shape[0], hu.shape[1], hu.shape[2]))
     hu, grid = resample_smoothly(volume.hu, volume.grid, view.spacing_mm, view.window_hu)
     return hu, None if structures is None else resample(structures, volume.grid, grid, "nearest")
 
@@ -113,9 +113,3 @@ def _read_study(root: Path, study_id: str, with_masks: bool) -> tuple[Volume, np
     if not Grid(labels[0].shape, masks[0].affine).matches(volume.source):
         raise StudyError(f"The mask of study {study_id} is not on the CT's grid; expected shape {hu.shape}. Redo it.")
     return volume, volume.from_source_array(labels[0]).astype(np.uint8)
-
-
-def _stretch_nearest(labels: np.ndarray, shape: Size3) -> np.ndarray:
-    """Nearest-neighbour resizing to `shape` with the published step's outer faces."""
-    places = [((np.arange(m) + 0.5) * n / m).astype(int) for n, m in zip(labels.shape, shape, strict=True)]
-    return labels[np.ix_(*places)]

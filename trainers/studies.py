@@ -16,9 +16,14 @@ from trainers.report_tokens import ReportConfig, read_reports
 from trainers.sources import ImageSource, RecipeStudies, require_fields
 from trainers.splits import SPLITS, Split, SplitConfig, read_split, split_studies
 from trainers.stage import Stage
+from trainers.store.images import StoreImages
+from trainers.store.layout import is_store
+from trainers.store.reading import StudyStore
 from trainers.synthetic import SyntheticConfig, SyntheticStudies
 
 SYNTHETIC = "synthetic"
+STORE = "store"
+"""Name of the prepared store inside a data folder."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,11 @@ def open_studies(
 
 
 def open_images(root: Path, rows: list[ReportRow], view: DataView, cache: Path, with_masks: bool) -> ImageSource:
-    """The image source that a data folder holds."""
-    return FolderImages(root, [row.study_id for row in rows], view, cache, with_masks)
+    """The image source that a data folder holds: its store where trainers.prepare made one, else its volumes."""
+    ids = [row.study_id for row in rows]
+    if is_store(root / STORE):
+        return StoreImages(StudyStore(root / STORE), ids, view, with_masks)
+    return FolderImages(root, ids, view, cache, with_masks)
 
 
 def _open_synthetic(

@@ -22,18 +22,45 @@ def load_masks(path: Path, volume: Volume, names: Mapping[int, str] | None = Non
     engine: who made them.
     Raises StudyError when the file cannot be read, has another grid, or holds numbers without a name.
     """
-    image = _open(path)
-    _require_same_grid(path, image, volume)
-    numbers = _numbers(path, image)
-    values = np.unique(numbers)
-    if not np.array_equal(values, np.rint(values)) or values.min() < 0:
-        raise StudyError(f"{path.name} holds fractions or negative numbers: expected whole label numbers from 0.")
-    table, notes = _translation([int(value) for value in values if value], names, path.name)
-    table_array = np.zeros(int(values.max()) + 1, np.uint8)
-    for number, ours in table.items():
-        table_array[number] = ours
-    labels = table_array[numbers.astype(np.int64)]
+    numbers, grid = read_label_map(path)
+    _require_same_grid(path, grid, volume)
+    labels, notes = name_labels(numbers, names, path.name)
     return OrganMasks(volume.from_source_array(labels), engine, notes=notes)
+
+
+def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
+    """Numbers (I, J, K) as a NIfTI file stores them, any dtype, and their grid; StudyError for anything else."""
+    image = _open(path)
+    if len(image.shape) != 3 or image.affine is None:
+        raise StudyError(f"{path.name} has shape {image.shape}: expected one 3-D label map.")
+    a, b, c = image.shape
+    return _numbers(path, image), Grid((int(a), int(b), int(c)), np.asarray(image.affine, np.float64))
+
+
+def name_labels(numbers: np.ndarray, names: Mapping[int, str] | None, file: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Label numbers of a file -> numbers of `core.structures` (uint8, same shape), and what a person should know.
+
+    names: number in the file -> structure name; None takes TotalSegmentator's numbers. StudyError for fractions,
+    negative numbers, and numbers that no table has.
+    """
+    values = _distinct(numbers)
+    if not np.array_equal(values, np.rint(values)) or values.min() < 0:
+        raise StudyError(f"{file} holds fractions or negative numbers: expected whole label numbers from 0.")
+    table, notes = _translation([int(value) for value in values if value], names, file)
+    lut = np.zeros(int(values.max()) + 1, np.uint8)
+    for number, ours in table.items():
+        lut[number] = ours
+    return lut[numbers if numbers.dtype.kind in "iu" else numbers.astype(np.int64)], notes
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The values that occur, ascending; bytes are counted slab by slab, ten times faster than sorting them."""
+    if numbers.dtype != np.uint8:
+        return np.unique(numbers)
+    counts = np.zeros(256, np.int64)
+    for start in range(0, numbers.shape[2], 16):
+        counts += np.bincount(numbers[:, :, start : start + 16].ravel(order="K"), minlength=256)
+    return np.flatnonzero(counts)
 
 
 def _open(path: Path) -> nib.nifti1.Nifti1Image:
@@ -51,19 +78,15 @@ def _numbers(path: Path, image: nib.nifti1.Nifti1Image) -> np.ndarray:
         raise StudyError(f"{path.name} ends too early ({error}). Copy or export the mask again.") from error
 
 
-def _require_same_grid(path: Path, image: nib.nifti1.Nifti1Image, volume: Volume) -> None:
+def _require_same_grid(path: Path, grid: Grid, volume: Volume) -> None:
     """Refuse a mask whose voxels lie elsewhere than the CT's."""
-    if len(image.shape) != 3 or image.affine is None:
-        raise StudyError(f"{path.name} has shape {image.shape}: expected one 3-D label map.")
-    a, b, c = image.shape
-    grid = Grid((int(a), int(b), int(c)), np.asarray(image.affine, np.float64))
-    if not _near(grid, volume.source):
+    if not lies_on(grid, volume.source):
         found = f"{grid.shape} voxels of {_words(grid.spacing_mm)} mm"
         expected = f"{volume.source.shape} voxels of {_words(volume.source.spacing_mm)} mm at the same place"
         raise StudyError(f"{path.name} is not on the CT's grid: found {found}, expected {expected}. Resample it first.")
 
 
-def _near(grid: Grid, other: Grid) -> bool:
+def lies_on(grid: Grid, other: Grid) -> bool:
     """Whether no corner voxel is farther than a tenth of a voxel away."""
     if grid.shape != other.shape:
         return False

@@ -8,7 +8,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from core.errors import ConfigError, StudyError
-from core.preprocess import centre_start, crop_and_pad, resample_as_released, resample_smoothly, window_hu
+from core.preprocess import (
+    centre_start,
+    crop_and_pad,
+    resample_as_released,
+    resample_smoothly,
+    stretch_nearest,
+    stretched_grid,
+    window_hu,
+)
 from core.volume import Grid, Volume
 
 FIXTURES = Path(os.environ.get("ASAP_FIXTURES", Path(__file__).resolve().parents[3] / "shared" / "fixtures"))
@@ -78,3 +86,38 @@ def test_thin_volume_is_mirrored_until_it_fills_the_crop():
 def test_a_slab_thinner_than_one_voxel_is_refused():
     with pytest.raises(StudyError, match="less than one voxel"):
         resample_as_released(np.zeros((9, 9, 1), np.int16), (1.0, 1.0, 1.0))
+
+
+def test_the_released_step_clips_to_any_window_and_reads_turned_views():
+    hu = np.random.default_rng(0).integers(-3000, 3000, (9, 14, 11)).astype(np.int16)
+    plain = resample_as_released(hu, (1.0, 1.0, 1.0), (2.0, 1.0, 1.5), (-1150.0, 350.0))
+    assert (plain.min(), plain.max()) == (-1150, 350)
+    turned = np.asfortranarray(hu[::-1])[::-1]
+    np.testing.assert_array_equal(
+        resample_as_released(turned, (1.0, 1.0, 1.0), (2.0, 1.0, 1.5), (-1150.0, 350.0)), plain
+    )
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+def test_the_grid_of_the_released_step_places_a_landmark(signs):
+    """A ramp along each axis: the value of a voxel tells where it was taken from."""
+    affine = np.diag([*(np.array([0.7, 0.9, 1.25]) * signs), 1.0])
+    affine[:3, 3] = (-40, 12, 300)
+    grid = Grid((64, 60, 41), affine)
+    for axis in range(3):
+        ramp = np.broadcast_to(
+            (np.arange(grid.shape[axis]) * 10).reshape([-1 if a == axis else 1 for a in range(3)]), grid.shape
+        )
+        coarse = resample_as_released(ramp.astype(np.int16), grid.spacing_mm)
+        target = stretched_grid(grid, coarse.shape)
+        at = np.array(coarse.shape) // 2
+        source = grid.to_voxel(target.to_mm(at))
+        assert coarse[tuple(at)] == pytest.approx(source[axis] * 10, abs=1)
+
+
+def test_labels_are_taken_and_never_mixed():
+    labels = np.zeros((10, 4, 7), np.uint8)
+    labels[:5], labels[5:] = 3, 200
+    stretched = stretch_nearest(labels, (4, 4, 3))
+    assert stretched[:, 0, 0].tolist() == [3, 3, 200, 200]
+    assert stretched.dtype == np.uint8
