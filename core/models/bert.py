@@ -149,7 +149,7 @@ class BertEmbeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.width, padding_idx=0)  # padding learns nothing
         self.position_embeddings = nn.Embedding(config.positions, config.width)
         self.token_type_embeddings = nn.Embedding(2, config.width) if config.token_types else None
         self.LayerNorm = nn.LayerNorm(config.width, eps=EPS)

@@ -1,8 +1,6 @@
 """Words that a report turns on and phrases that say nothing, for ECAMP's masking: as published, and for chest CT."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.errors import ConfigError
 
@@ -48,7 +46,7 @@ CT_STOCK_PHRASES = (
 
 @dataclass(frozen=True)
 class EntityWords:
-    """One list of each kind; what a run used is written into its config."""
+    """One list of each kind. A run writes its lists into its config, which may also bring others (`--model`)."""
 
     entities: tuple[str, ...] = tuple(sorted({word.lower() for word in (*XRAY_ENTITIES, *CT_ENTITIES)}))
     """Words and phrases whose mention is what the report is about."""
@@ -63,17 +61,3 @@ class EntityWords:
 
 XRAY_WORDS = EntityWords(XRAY_ENTITIES, XRAY_STOCK_PHRASES)
 """As published."""
-
-
-def read_words(path: Path) -> EntityWords:
-    """Word lists of one's own: JSON {"entities": [...], "stock_phrases": [...]}, both optional."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"The word lists {path} cannot be read ({error}); expected a JSON file.") from error
-    lists = told if isinstance(told, dict) else {}
-    known = {"entities", "stock_phrases"}
-    is_text = all(isinstance(word, str) for words in lists.values() if isinstance(words, list) for word in words)
-    if not lists or set(lists) - known or not all(isinstance(words, list) for words in lists.values()) or not is_text:
-        raise ConfigError(f"{path} must hold lists of texts under {' and '.join(sorted(known))}, and nothing else.")
-    return EntityWords(**{name: tuple(words) for name, words in lists.items()})

@@ -67,6 +67,15 @@ def language_loss(logits: Tensor, labels: Tensor, count: Count = count_here) -> 
     return F.cross_entropy(logits.float(), labels, reduction="sum") / words
 
 
+def weighted_language_loss(logits: Tensor, labels: Tensor, weights: Tensor, count: Count = count_here) -> Tensor:
+    """Weighted mean cross-entropy: logits (N, vocab), labels (N,) int64, weights (N,) float32; 0 for no token.
+
+    ECAMP's mean over all B x T tokens of weight x cross-entropy is the same, as its weights sum to T (spec 2.4).
+    """
+    per_token = F.cross_entropy(logits.float(), labels, reduction="none")
+    return (weights * per_token).sum() / count(weights.sum()).clamp(min=TINY)
+
+
 def study_contrast_loss(volumes: Tensor, reports: Tensor, same_report: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE between studies, mean of both directions; volumes, reports (B, D).
 

@@ -1,4 +1,3 @@
-import json
 import random
 from dataclasses import replace
 
@@ -7,7 +6,7 @@ import torch
 
 from core.errors import ConfigError
 from core.models.entity_masking import RELEASED_RULE, EntityMasker, MaskingRule, Roles, weigh_tokens
-from core.models.entity_words import XRAY_WORDS, EntityWords, read_words
+from core.models.entity_words import XRAY_WORDS, EntityWords
 from core.models.tokens import train_wordpiece
 from core.report.insertion import count_locations, insert_between, insert_released
 from core.synthesis.reports import generate_reports
@@ -147,13 +146,7 @@ def test_released_insertion_at_every_place():
     assert insert_released("Two.. dots", "X.", None) == "Two. dots"
 
 
-def test_word_lists_of_ones_own(tmp_path):
-    path = tmp_path / "words.json"
-    path.write_text(json.dumps({"entities": ["polyp"], "stock_phrases": ["all clear"]}))
-    assert read_words(path) == EntityWords(("polyp",), ("all clear",))
-    for wrong in ("[]", '{"entities": []}', '{"entities": [1]}', '{"entitys": ["a"]}', "{", '{"entities": "a"}'):
-        path.write_text(wrong)
+def test_empty_word_lists_are_refused():
+    for wrong in ((), ("mass", " ")):
         with pytest.raises(ConfigError):
-            read_words(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_words(tmp_path / "absent.json")
+            EntityWords(entities=wrong)
