@@ -107,6 +107,18 @@ class ReportTokenizer:
         ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=PAD)
         return ids, torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in texts])
 
+    def encode_closed(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+        """Each text as "[CLS] text [SEP]", as BERT was trained: ids (N, T) int64 padded with 0, attn (N, T) bool.
+
+        A longer text is cut before its [SEP] to `max_tokens` in all.
+        """
+        if not texts:
+            raise ReportError("There is no text to read; expected at least one.")
+        pieces = self._tokenizer.encode_batch([_harmless(text) for text in texts], add_special_tokens=False)
+        closed = [torch.tensor([CLS, *piece.ids[: max_tokens - 2], SEP]) for piece in pieces]
+        ids = torch.nn.utils.rnn.pad_sequence(closed, batch_first=True, padding_value=PAD)
+        return ids, torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in closed])
+
     def sentence_map_released(self, ids: Tensor) -> Tensor:
         """The published map of ids (B, T): a "." with no single-digit token beside it closes a sentence.
 
@@ -180,3 +192,8 @@ def _pieces(words: Counter[str]) -> list[str]:
 def _spaced(text: str) -> str:
     """Text whose brackets cannot spell a special token."""
     return text.replace("[", " ( ").replace("]", " ) ")
+
+
+def _harmless(text: str) -> str:
+    """The text, with brackets taken apart only where they spell a special token."""
+    return _spaced(text) if any(token in text for token in SPECIAL_TOKENS) else text

@@ -104,38 +104,40 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: (B, N, D) -> (B, N, D)."""
+    """Multi-head self-attention: (B, N, D) -> (B, N, D); dropout on its weights and its output."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        projected = self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+        return F.dropout(projected, self.dropout, self.training)
 
 
 class Mlp(nn.Module):
-    """Two linear layers around a GELU: (..., D) -> (..., D)."""
+    """Two linear layers around a GELU, dropout after both: (..., D) -> (..., D)."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.fc1, self.fc2, self.dropout = nn.Linear(width, hidden), nn.Linear(hidden, width), dropout
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(tokens)))
+        hidden = F.dropout(F.gelu(self.fc1(tokens)), self.dropout, self.training)
+        return F.dropout(self.fc2(hidden), self.dropout, self.training)
 
 
 class Block(nn.Module):
     """Pre-norm transformer block: (B, N, D) -> (B, N, D)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, eps: float) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
-        self.attn, self.mlp = Attention(width, heads), Mlp(width, mlp_ratio * width)
+        self.attn, self.mlp = Attention(width, heads, dropout), Mlp(width, round(mlp_ratio * width), dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attn(self.norm1(tokens))
