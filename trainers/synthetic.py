@@ -151,10 +151,11 @@ class SyntheticStudies:
 def _patients(config: SyntheticConfig) -> list[Patient]:
     """Real patients twice each, phantoms once: they are there for variety, not for realism."""
     real = read_patients(config.patients_dir, config.held_out)
-    return [*real, *real, *(_phantom_patient(seed) for seed in range(config.phantoms))]
+    return [*real, *real, *(phantom_patient(seed) for seed in range(config.phantoms))]
 
 
-def _phantom_patient(seed: int) -> Patient:
+def phantom_patient(seed: int) -> Patient:
+    """A formula-made chest without lesions."""
     phantom = build_phantom(replace(PhantomConfig(), lesions=(), noise_hu=8.0, seed=seed))
     return Patient(f"phantom-{seed}", phantom.volume.hu, phantom.masks.labels, phantom.volume.grid)
 
