@@ -187,7 +187,8 @@ def main(config: PretrainConfig) -> None:
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"Stopped. Run the same command again to continue from the last checkpoint in {config.out}.\n")
         raise SystemExit(130) from stop
-    sys.stdout.write(json.dumps({"model": str(path), "run": dataclasses.asdict(config.loop)}) + "\n")
+    if PartialState(cpu=config.loop.cpu).is_main_process:
+        sys.stdout.write(json.dumps({"model": str(path), "run": dataclasses.asdict(config.loop)}) + "\n")
 
 
 def read_options(arguments: Sequence[str]) -> PretrainConfig:
