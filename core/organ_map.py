@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -145,14 +146,7 @@ class OrganMap:
         The organs that hold it or parts of it, else those of its nearest ancestor (`PARENTS`): the coronary arteries
         belong to the heart, the pleura to the lung. Raises ConfigError for a name that is no structure.
         """
-        _require_structure(structure)
-        table = self.lut()
-        while structure:
-            ids = {int(table[number]) for number in _meant_by(structure)} - {0}
-            if ids:
-                return tuple(sorted(ids))
-            structure = PARENTS.get(structure, "")
-        return ()
+        return _organs_of(self, structure)
 
     def to_json(self) -> str:
         """The map as the text of an organ map file."""
@@ -192,6 +186,15 @@ def find_organ_map(name: str) -> OrganMap:
         raise ConfigError(f"No organ map {name!r}: expected one of {presets}, or a readable JSON file.") from error
 
 
+def holders_of(structure: str) -> tuple[str, ...]:
+    """The larger structures that `PARENTS` puts it in, the nearest first."""
+    holders: list[str] = []
+    while structure in PARENTS:
+        structure = PARENTS[structure]
+        holders.append(structure)
+    return tuple(holders)
+
+
 def mirrored_structures() -> np.ndarray:
     """uint8 (256,): structure number -> its number in a mirrored study: sides swap, the middle lobe becomes left upper.
 
@@ -212,6 +215,17 @@ def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(set(keys)) < len(keys):
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return dict(pairs)
+
+
+@lru_cache(maxsize=4096)
+def _organs_of(organs: OrganMap, structure: str) -> tuple[int, ...]:
+    _require_structure(structure)
+    table = organs.lut()
+    for name in (structure, *holders_of(structure)):
+        ids = {int(table[number]) for number in _meant_by(name)} - {0}
+        if ids:
+            return tuple(sorted(ids))
+    return ()
 
 
 def _meant_by(structure: str) -> frozenset[int]:

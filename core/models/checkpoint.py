@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import os
 import pickle
 import types
 import typing
@@ -17,6 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, ConfigError
+from core.folder import replace_file
 
 C = TypeVar("C")
 
@@ -46,19 +46,12 @@ class ImportReport(NamedTuple):
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a kill at any moment leaves the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} could not be written ({error}). Free some space or choose another folder."
-        ) from (error)
+        ) from error
 
 
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str], dtype: torch.dtype | None = None) -> None:

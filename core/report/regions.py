@@ -5,7 +5,7 @@ The paths of RadGenome-ChestCT ("lung/lung/left lung", "mediastinum/aorta", "ple
 
 from functools import lru_cache
 
-from core.organ_map import PARENTS, OrganMap
+from core.organ_map import OrganMap, holders_of
 from core.report.organs import find_organs
 from core.report.words import split_tokens
 from core.structures import BY_NAME, UNIONS, spoken_name
@@ -38,9 +38,7 @@ _ROOTS = {
 
 def path_of(structure: str) -> str:
     """The path of a structure or union: lung_lower_lobe_left -> "lung/left lung/left lower lobe"."""
-    parts = [structure]
-    while parts[0] in PARENTS:
-        parts.insert(0, PARENTS[parts[0]])
+    parts = [*reversed(holders_of(structure)), structure]
     root = [word for word, starts in _ROOTS.items() if parts[0].startswith(starts)]
     return "/".join([*root, *map(spoken_name, parts)])
 
@@ -81,13 +79,5 @@ def organs_of_path(path: str, organs: OrganMap) -> tuple[int, ...]:
 
 def _deepest(names: tuple[str, ...]) -> list[str]:
     """The names without those that hold another of them."""
-    holders = {holder for name in names for holder in _holders(name)}
+    holders = {holder for name in names for holder in holders_of(name)}
     return [name for name in names if name not in holders]
-
-
-def _holders(name: str) -> set[str]:
-    holders = set()
-    while name in PARENTS:
-        name = PARENTS[name]
-        holders.add(name)
-    return holders
