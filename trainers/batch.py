@@ -45,6 +45,8 @@ FIELDS: dict[str, Field] = {
     "mlm_labels": Field("T", torch.int64, IGNORE, meaning="original id at masked real tokens, -100 elsewhere"),
     "sentence_target": Field("SL", torch.float32, meaning="fraction of patch l inside sentence s's true region"),
     "sentence_target_valid": Field("S", torch.bool, meaning="True = the region is known (all zero = truly absent)"),
+    "sent_organ": Field("SO", torch.bool, meaning="True = sentence s of the report speaks about organ o of organ_mask"),
+    "tags": Field("K", torch.int8, meaning="-1 = denied, 0 = not mentioned, 1 = present, in the order of the model's"),
     "asked_ids": Field("QW", torch.int64, meaning="tokens of claims that stand alone, [CLS] first, 0 = padding"),
     "asked_attn": Field("QW", torch.bool, meaning="True = real token"),
     "asked_target": Field("QL", torch.float32, meaning="as sentence_target; all zero = the claim is false"),

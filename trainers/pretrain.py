@@ -96,8 +96,7 @@ def pretrain(config: PretrainConfig) -> Path:
             write_split(config.out / SPLITS, sets.split, config.split)
     torch.manual_seed(config.loop.seed)
     model = recipe.build(model_config)
-    if config.text is not None:
-        load_strictly(getattr(model, recipe.text_part), read_weights(config.text)[0], config.text.name)
+    start_text(recipe, model, tokenizer, config.text)
     if config.init is not None:
         report = import_weights(model, read_published(config.init), recipe.required_parts)
         sys.stderr.write(f"{config.init.name}: {report}\n")
@@ -106,6 +105,15 @@ def pretrain(config: PretrainConfig) -> Path:
         about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))
         save_model(config.out / MODEL, trained, tokenizer, about)
     return config.out / MODEL
+
+
+def start_text(recipe: Recipe, model: nn.Module, tokenizer: ReportTokenizer, path: Path | None) -> None:
+    """Give a model the text encoder of a file, and what its recipe computes from the vocabulary before training."""
+    weights = None if path is None else read_weights(path)[0]
+    if recipe.start_text is not None:
+        recipe.start_text(model, tokenizer, weights)
+    elif path is not None and weights is not None:
+        load_strictly(getattr(model, recipe.text_part), weights, path.name)
 
 
 def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: PretrainConfig) -> nn.Module:

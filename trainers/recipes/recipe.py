@@ -111,6 +111,8 @@ class Recipe:
     """Words that a model of a config knows."""
     text_part: str = "bert_encoder"
     """Attribute of the model that takes the weights of `--text`."""
+    start_text: Callable[[Any, ReportTokenizer, Mapping[str, Tensor] | None], None] | None = None
+    """Takes the weights of `--text` (None without one) instead, with what the model reads off the vocabulary once."""
     required_parts: tuple[str, ...] = ENCODER_PARTS
     """Beginnings of the names that a file of `--init` must hold."""
     heat: SentenceHeat | None = None
