@@ -35,7 +35,8 @@ CONTINUES_FROM = 30
 
 
 def config_of(**changes: object) -> ASGConfig:
-    config = replace(tiny(40), organs=3, tags=("one", "two", "three", "four"))
+    heads = HeadConfig(64, 16, "sync")  # as the full sizes have
+    config = replace(tiny(40), organs=3, tags=("one", "two", "three", "four"), heads=heads)
     return replace(config, **changes)
 
 
