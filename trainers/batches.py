@@ -68,6 +68,7 @@ def read_batches(
         collate_fn=collate,
         num_workers=workers,
         generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
     )
     try:
         yield from loader

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
@@ -158,10 +158,10 @@ def schedule_of(config: LoopConfig, studies: Studies, stage: Stage, processes: i
     return plan_schedule(longer, len(studies) / (config.batch_size * config.accumulate * processes))
 
 
-def accumulate_gradients(run: Run, batches: Iterator[Batch], micro_steps: int, step: int) -> dict[str, float]:
+def accumulate_gradients(run: Run, batches: Iterator[Batch], micro_steps: int, step: int) -> dict[str, Tensor]:
     """Add up the gradients of the next micro-steps, synchronised at the last; mean losses of this process."""
     accelerator, model, stage = run.accelerator, run.model, run.stage
-    means: dict[str, float] = {}
+    means: dict[str, Tensor] = {}
     for micro in range(micro_steps):
         batch = next(batches)
         check_batch(batch, stage.requires)
@@ -173,7 +173,7 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch], micro_steps: int, s
             losses["total"] = total_loss(losses, stage)
             accelerator.backward(losses["total"] / micro_steps)
         for name, value in losses.items():
-            means[name] = means.get(name, 0.0) + value.item() / micro_steps
+            means[name] = means.get(name, 0) + value.detach() / micro_steps
     return means
 
 

@@ -33,7 +33,7 @@ def save_checkpoint(
     Weights and moments are stored whole and by name, however they were spread over processes.
     """
     folder, scratch = out_dir / f"step-{step:07d}", out_dir / f".step-{step:07d}.part"
-    weights, moments = gather_weights(model), _gather_moments(model, optimizer)
+    weights, moments = gather_weights(model), _gather_moments(model, optimizer, accelerator.is_main_process)
     if accelerator.is_main_process:
         for stale in out_dir.glob(".step-*.part"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -96,15 +96,15 @@ def load_training(
     return int(state["step"]), state["progress"]
 
 
-def _gather_moments(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Tensor]]:
-    """The optimiser's state of every weight that has one, by the weight's name."""
-    named = {parameter: name for name, parameter in bare(model).named_parameters()}
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return {
-        named[parameter]: {key: whole(value).cpu() for key, value in optimizer.state[parameter].items()}
-        for parameter in trained
-        if parameter in optimizer.state
-    }
+def _gather_moments(model: nn.Module, optimizer: Optimizer, is_kept: bool) -> dict[str, dict[str, Tensor]]:
+    """The optimiser's state of every weight that has one, by the weight's name; empty where it is not kept."""
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in bare(model).named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            full = whole(value)  # all processes take part in making it
+            if is_kept:
+                moments.setdefault(name, {})[key] = full.cpu()
+    return moments
 
 
 def _set_moments(model: nn.Module, optimizer: Optimizer, moments: dict[str, dict[str, Tensor]]) -> None:

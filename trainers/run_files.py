@@ -15,7 +15,7 @@ from core.models.checkpoint import config_to_json, write_atomically
 from core.models.tokens import ReportTokenizer
 
 CONFIG, ENVIRONMENT, TOKENIZER, MODEL = "config.json", "environment.json", "tokenizer.json", "model.safetensors"
-MAY_CHANGE = ("every", "tensorboard", "most_bad_studies", "checkpoint_every", "workers", "cpu")
+MAY_CHANGE = ("every", "tensorboard", "most_bad_studies", "checkpoint_every", "workers", "cpu", "sharding", "compile")
 """Entries of `loop` that a continued run may set anew."""
 PACKAGES = (
     "torch accelerate numpy safetensors tokenizers einops nibabel SimpleITK scipy scikit-image transformers zarr "

@@ -1,6 +1,7 @@
 """How a model does on studies it is not trained on."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +31,12 @@ def to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     return {key: value.to(device, non_blocking=True) for key, value in batch.items() if isinstance(value, Tensor)}
 
 
-def mean_over_processes(accelerator: Accelerator, values: dict[str, float]) -> dict[str, float]:
-    """Each value averaged over all processes."""
-    if accelerator.num_processes == 1 or not values:
-        return values
-    told = torch.tensor(list(values.values()), dtype=torch.float64, device=accelerator.device)
-    return dict(zip(values, accelerator.reduce(told, "mean").tolist(), strict=True))
+def mean_over_processes(accelerator: Accelerator, values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Each scalar averaged over all processes, brought to the CPU in one go."""
+    told = torch.stack([value.detach().float() for value in values.values()])
+    if accelerator.num_processes > 1:
+        told = accelerator.reduce(told, "mean")
+    return dict(zip(values, told.tolist(), strict=True))
 
 
 @torch.no_grad()
@@ -43,16 +44,16 @@ def validate(
     accelerator: Accelerator, model: nn.Module, studies: Studies, batch_size: int, stage: Stage
 ) -> dict[str, float]:
     """Mean losses over all studies, the last batch filled up with the first ones; the same draws every time."""
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     plan = _plan(len(studies), batch_size, accelerator)
     model.eval()
-    with torch.random.fork_rng(devices=[]), unsharded(model) as plain:
+    with _fork_random(accelerator), unsharded(model) as plain:
         for batch in read_batches(studies, plan, seed=0):
             with accelerator.autocast():
                 losses = dict(plain(to_device(batch, accelerator.device)))
             losses["total"] = total_loss(losses, stage)
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value) / len(plan)
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(plan)
     model.train()
     return mean_over_processes(accelerator, sums)
 
@@ -62,10 +63,16 @@ def picture_heat(accelerator: Accelerator, model: nn.Module, studies: Studies, h
     """Slices of the first study with the heat of its first sentences: (rows, columns, 3) uint8."""
     batch = to_device(next(read_batches(studies, [[0]], seed=0)), accelerator.device)
     model.eval()
-    with torch.random.fork_rng(devices=[]), unsharded(model) as plain, accelerator.autocast():
+    with _fork_random(accelerator), unsharded(model) as plain, accelerator.autocast():
         found = heat(plain, batch)
     model.train()
     return draw_heat(batch["image"][0, 0].float().cpu().numpy(), found.float().cpu().numpy())
+
+
+def _fork_random(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Leaves the random numbers of the training as they are."""
+    is_gpu = accelerator.device.type == "cuda"
+    return torch.random.fork_rng(devices=[accelerator.device] if is_gpu else [])
 
 
 def _plan(count: int, batch_size: int, accelerator: Accelerator) -> list[list[int]]:

@@ -48,7 +48,7 @@ class SlowStudies(TinyStudies):
         return super().__getitem__(index)
 
 
-def run(folder: Path, seconds: float = 0.0) -> ASAP:
+def run(folder: Path, seconds: float = 0.0, recipe: Recipe = RECIPE) -> ASAP:
     """Both stages: 10 and 20 steps, a checkpoint every 3."""
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -57,7 +57,7 @@ def run(folder: Path, seconds: float = 0.0) -> ASAP:
     torch.manual_seed(3)
     model = ASAP(with_dropout(tiny_tokenizer().vocab_size))
     config = PretrainConfig(folder, recipe="two", preset="tiny", loop=loop)
-    return run_stages(model, StudySets(SlowStudies(seconds), None, None), RECIPE, config)
+    return run_stages(model, StudySets(SlowStudies(seconds), None, None), recipe, config)
 
 
 def wait_for(log: Path, steps: int, process: subprocess.Popen) -> None:
@@ -101,6 +101,15 @@ def test_a_stage_freezes_for_itself_only(tmp_path):
     assert not torch.equal(before[name], after[name])  # the second stage trains it
     losses = json.loads((tmp_path / "look" / LOG).read_text().splitlines()[0])["losses"]
     assert losses["total"] == pytest.approx(losses["reconstruction"] + losses["injection"])
+
+
+@pytest.mark.training
+def test_a_stage_can_start_where_an_earlier_one_ended(tmp_path):
+    """The second and third stage both follow the first, so their first steps are the same."""
+    stages = (Stage("a", length=0.1), Stage("b", length=0.1), Stage("c", length=0.1, init_from="a"))
+    run(tmp_path, recipe=replace(RECIPE, presets={"tiny": Preset(with_dropout, stages=stages)}))
+    first = [json.loads((tmp_path / name / LOG).read_text().splitlines()[0])["losses"] for name in "abc"]
+    assert first[1] == first[2] != first[0]
 
 
 def test_a_stage_that_starts_from_one_that_never_ran_is_refused(tmp_path):

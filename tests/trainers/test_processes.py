@@ -79,10 +79,11 @@ def work(rank: int, port: int, folder: Path) -> None:
     os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
     train_here(folder / "ddp", 2)
     train_here(folder / "apart", 2, together=False)
-    try:
-        train_here(folder / "fsdp", 2, steps=2, sharding="fsdp")
-    except KeyboardInterrupt:
-        train_here(folder / "fsdp", 2, sharding="fsdp")
+    for name, second in (("fsdp", "fsdp"), ("fsdp, then ddp", "ddp")):
+        try:
+            train_here(folder / name, 2, steps=2, sharding="fsdp")
+        except KeyboardInterrupt:
+            train_here(folder / name, 2, sharding=second)
     dist.destroy_process_group()
 
 
@@ -100,7 +101,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp", "fsdp, then ddp"])
 def test_two_processes_have_the_losses_and_weights_of_one(runs, kind):
     logs = [[json.loads(line) for line in (runs / name / LOG).read_text().splitlines()] for name in ("alone", kind)]
     assert len(logs[0]) == len(logs[1]) == 4  # three steps and one validation
