@@ -64,9 +64,9 @@ def import_regions(path: Path, organs: OrganMap) -> Texts:
     gathered: dict[str, dict[str, list[str]]] = {}
     for place, cells in read_rows(path, ("Volumename", "Anatomy", "Sentence"), is_open=True):
         texts = gathered.setdefault(study_name(cells["Volumename"], place), {})
-        for organ in organs_of_path(cells["Anatomy"], organs):
+        for organ in organs_of_path(cells["Anatomy"], organs) if cells["Sentence"] else ():
             sentences = texts.setdefault(organs.names[organ - 1], [])
-            if cells["Sentence"] and cells["Sentence"] not in sentences:
+            if cells["Sentence"] not in sentences:
                 sentences.append(cells["Sentence"])
     joined = {
         study: {organ: OrganText(" ".join(sentences), "") for organ, sentences in texts.items()}
