@@ -1,9 +1,9 @@
 """The one batch that datasets make and recipes read: names, shapes, dtypes, padding.
 
 A dataset item has the shapes below without the leading B, and `study_id` as a str. Axes: B studies, T report tokens,
-F findings tokens, S sentences, Q questions of W tokens (T, F, S, Q, W may differ between studies: `collate` pads them),
-X Y Z voxels towards R, A, S, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an
-absent key, never None.
+F findings tokens, S sentences, Q questions of W tokens, O organs of the view's organ map with U tokens of text each (T,
+F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, L = gx*gy*gz patches
+counted x-major (index = (x*gy + y)*gz + z). An absent input is an absent key, never None.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +35,10 @@ FIELDS: dict[str, Field] = {
     "draw_seed": Field("", torch.int64, meaning="seed of the draws that a model makes for this study in this step"),
     "image": Field("1XYZ", torch.float32, meaning="HU clipped and scaled linearly to [-1, 1]"),
     "organ_mask": Field("XYZ", torch.uint8, meaning="organ class per voxel, 0 = background"),
+    "organ_ids": Field("OU", torch.int64, meaning="tokens of what is said of each organ, [CLS] first, 0 = padding"),
+    "organ_attn": Field("OU", torch.bool, meaning="True = real token"),
+    "organ_text_id": Field("O", torch.int64, meaning="hash of the organ's whole text: equal for equal texts"),
+    "organ_abnormal": Field("O", torch.int8, meaning="1 abnormal, 0 normal, -1 unknown"),
     "findings_ids": Field("F", torch.int64, meaning="tokens of the findings, [CLS] first, 0 = padding"),
     "findings_attn": Field("F", torch.bool, meaning="True = real token"),
     "findings_sent": Field("F", torch.int16, meaning="sentence number 1..S per token, 0 = none"),
@@ -53,7 +57,7 @@ FIELDS: dict[str, Field] = {
     "asked_valid": Field("Q", torch.bool, meaning="True = a claim, False = padding"),
 }
 
-PADDED = frozenset("TFSQW")
+PADDED = frozenset("TFSQWU")
 WORDS = ("study_id", "trouble")
 """Entries that are words, a list of B str: which study it is, and what was wrong with one that it stands in for."""
 

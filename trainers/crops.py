@@ -33,9 +33,9 @@ class DataView:
     place: Literal["anywhere", "organs"] = "anywhere"
     """Where a crop lies: anywhere in the volume, or in the box of the organs of `organ_map`."""
     organ_margin: tuple[int, int, int] = (20, 20, 5)
-    """Voxels added on each side of the organs' box."""
+    """Voxels (x, y, z) added on each side of the organs' box; one less on the far sides when resampled as_released."""
     padding: Literal["mirror", "air"] = "mirror"
-    """What fills a crop that is larger than the volume."""
+    """What fills a crop that is larger than the volume or the organs' box; air is as dark as the window shows."""
     smallest_crop: float = 0.8
     """Shortest crop per axis, in shares of the volume; only for crops anywhere."""
     mirror_chance: float = 0.3
@@ -96,7 +96,7 @@ def cut_crop(
     """
     whole, masks = arrays
     box = draw_box(whole.shape, view, rng, organ_box)
-    hu = pad_crop(np.asarray(whole[box]), view, AIR_HU)
+    hu = pad_crop(np.asarray(whole[box]), view, min(AIR_HU, int(view.window_hu[0])))
     structures = None if masks is None else pad_crop(np.asarray(masks[box]), view, 0)
     is_mirrored = view.mirror_chance > 0 and bool(rng.random() < view.mirror_chance)
     if is_mirrored:
@@ -112,16 +112,26 @@ def cut_crop(
 def draw_box(shape: tuple[int, ...], view: DataView, rng: np.random.Generator, organ_box: Box | None = None) -> Box:
     """Where a crop lies: at most `view.size` voxels, inside the volume."""
     if view.place == "organs":
-        around = organ_box or tuple(slice(0, n) for n in shape)
-        starts, ends = [], []
-        for part, margin, n, most in zip(around, view.organ_margin, shape, view.size, strict=True):
-            first, last = max(0, part.start - margin), min(n, part.stop + margin)
-            length = min(most, last - first)
-            starts.append(first + int(rng.integers(0, last - first - length + 1)))
-            ends.append(starts[-1] + length)
-        return slice(starts[0], ends[0]), slice(starts[1], ends[1]), slice(starts[2], ends[2])
+        around = widen_box(organ_box or _whole(shape), shape, view)
+        lengths = [min(most, part.stop - part.start) for part, most in zip(around, view.size, strict=True)]
+        starts = [
+            part.start + int(rng.integers(0, part.stop - part.start - length + 1))
+            for part, length in zip(around, lengths, strict=True)
+        ]
+        x, y, z = (slice(start, start + length) for start, length in zip(starts, lengths, strict=True))
+        return x, y, z
     start, size = draw_crop(shape, view.size, view.smallest_crop, rng)
     x, y, z = (slice(first, first + length) for first, length in zip(start, size, strict=True))
+    return x, y, z
+
+
+def widen_box(organ_box: Box, shape: tuple[int, ...], view: DataView) -> Box:
+    """The organs' box (X, Y, Z) with the view's margin around it, inside a volume of `shape`."""
+    short = view.resample == "as_released"  # the published box ends at the last organ voxel plus margin, exclusive
+    x, y, z = (
+        slice(max(0, part.start - margin), max(part.start + 1, min(n, part.stop - short + margin)))
+        for part, margin, n in zip(organ_box, view.organ_margin, shape, strict=True)
+    )
     return x, y, z
 
 
@@ -145,6 +155,11 @@ def pad_crop(box: np.ndarray, view: DataView, fill: int) -> np.ndarray:
     if view.padding == "air":
         return np.pad(box, widths, constant_values=fill)
     return np.pad(box, widths, mode="reflect")
+
+
+def _whole(shape: tuple[int, ...]) -> Box:
+    x, y, z = (slice(0, n) for n in shape)
+    return x, y, z
 
 
 def box_of(present: np.ndarray) -> Box | None:

@@ -69,7 +69,7 @@ def prepare_study(
     """Read one study and bring CT and organ mask to the training spacing: int16 HU and uint8 structure numbers."""
     volume, structures = _read_study(root, study_id, with_masks)
     if view.resample == "as_released":
-        hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm)
+        hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, view.window_hu)
         return hu, None if structures is None else stretch_nearest(structures, (hu.shape[0], hu.shape[1], hu.shape[2]))
     hu, grid = resample_smoothly(volume.hu, volume.grid, view.spacing_mm, view.window_hu)
     return hu, None if structures is None else resample(structures, volume.grid, grid, "nearest")

@@ -25,6 +25,7 @@ from trainers.run_log import LogConfig, RunLog
 from trainers.sharding import (
     Precision,
     Sharding,
+    bare,
     clip_gradients,
     compile_blocks,
     finish_gradients,
@@ -178,11 +179,18 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch], micro_steps: int, s
 
 
 def apply_gradients(run: Run, clip_norm: float) -> float:
-    """One optimiser step, skipped when the gradient is not finite; returns the gradient's norm before clipping."""
+    """One optimiser step, skipped when the gradient is not finite or zero; returns its norm before clipping.
+
+    A model with slow copies or roles of its own moves them in `after_step`, which is called after every step taken.
+    """
     finish_gradients(run.model, run.accelerator)
     norm = clip_gradients(run.model, clip_norm if clip_norm > 0 else math.inf)
-    if math.isfinite(norm) or run.accelerator.scaler is not None:  # a scaler skips by itself and must see the step
+    is_told = math.isfinite(norm) and norm > 0  # without a gradient, decay and momentum would still move the weights
+    if is_told or run.accelerator.scaler is not None:  # a scaler skips by itself and must see the step
         run.optimizer.step()
+        after_step = getattr(bare(run.model), "after_step", None)
+        if after_step is not None:
+            after_step()
     run.optimizer.zero_grad(set_to_none=True)
     return norm
 

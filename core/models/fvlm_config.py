@@ -1,6 +1,7 @@
 """Every size and switch of fVLM, and its named presets."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from core.errors import ConfigError
 from core.models.abnormal_pairs import AbnormalPairs
@@ -37,6 +38,8 @@ class FVLMConfig:
     """Studies with equal texts are positives of each other."""
     abnormal: AbnormalPairs = field(default_factory=AbnormalPairs)
     """The same for abnormal organs whose texts differ."""
+    states: Literal["impression", "file"] = "impression"
+    """Which organs are abnormal: those that the impression mentions, as released, or what organ_state.json says."""
     gather: GatherMode = "full_grad"
     """How samples of other processes take part; released: local_grad, which trains 1/W as fast on W processes."""
     texts_once: bool = True
@@ -61,8 +64,11 @@ def released() -> FVLMConfig:
 
 
 def paper() -> FVLMConfig:
-    """With the co-teaching that the paper describes and the published code lacks."""
-    return replace(released(), abnormal=AbnormalPairs(kind="coteach", ramp_steps=2 * 430))
+    """With the co-teaching that the paper describes and the published code lacks.
+
+    The ramp is two epochs of 430 steps (CT-RATE, 56 studies a step) of each of the two models, which train in turn.
+    """
+    return replace(released(), abnormal=AbnormalPairs(kind="coteach", ramp_steps=2 * 2 * 430))
 
 
 def tiny(vocab_size: int) -> FVLMConfig:

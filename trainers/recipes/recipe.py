@@ -26,7 +26,8 @@ from trainers.validation import SentenceHeat
 class RecipeModel(Protocol):
     """What every recipe's model offers beside being an nn.Module built from one frozen dataclass `config`.
 
-    A model with several stages also has `set_stage(name)`, which freezes and unfreezes its parts.
+    A model with several stages also has `set_stage(name)`, which freezes and unfreezes its parts; it is called before
+    training begins, after any weights are loaded. One with slow copies has `after_step()`, called after each step.
     """
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
