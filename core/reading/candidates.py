@@ -42,6 +42,8 @@ def _files_in(path: Path, limits: ReadLimits) -> list[Path]:
         raise StudyError(f"{path.name} does not exist. Check the name.")
     if path.is_file():
         files = [path]
+    elif not path.is_dir():
+        raise StudyError(f"{path.name} is neither a file nor a folder. Expected a CT in one of them.")
     else:
         walk = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
         files = sorted(file for file in walk if file.is_file() and not file.name.startswith("."))
@@ -62,9 +64,10 @@ def _nothing_found(path: Path, kinds: dict[Path, FileKind]) -> StudyError:
     names = sorted({kind.name for kind in kinds.values()})
     if "zip" in names:
         return StudyError("There is no CT, but another zip inside. Unpack it and give the folder, or zip the CT alone.")
+    found = f"among {len(kinds)} file{'s' * (len(kinds) > 1)} ({', '.join(names)})" if names else "in an empty folder"
     return StudyError(
-        f"There is no CT among {len(kinds)} files ({', '.join(names) or 'no files'}). Expected DICOM slices, a .nii, "
-        ".nii.gz, .nrrd, .mha or .mhd with its .raw."
+        f"There is no CT {found}. Expected DICOM slices, a .nii, .nii.gz, .nrrd, .mha or .mhd with its .raw: give the "
+        "folder or file that holds them."
     )
 
 
@@ -108,10 +111,19 @@ def _volume_candidate(file: Path, kind: FileKind, root: Path, limits: ReadLimits
     name = file.name if file == root else str(file.relative_to(root))
     try:
         shape, spacing, is_mask, read = _peek(file, kind, limits)
+        _require_slices(name, shape, limits)
     except StudyError as error:
         return Candidate(SeriesRow(name, "", "unknown", 0, (0.0, 0.0, 0.0), False, str(error)), (0,), None)
     row = SeriesRow(name, "", "unknown", shape[2], spacing, True, "")
     return Candidate(row, (0, not is_mask, shape[0] * shape[1] * shape[2], name), read)
+
+
+def _require_slices(name: str, shape: tuple[int, int, int], limits: ReadLimits) -> None:
+    if min(shape) < limits.slices:
+        raise StudyError(
+            f"{name} has {' x '.join(str(n) for n in shape)} voxels: too few slices. Expected at least {limits.slices} "
+            "along every axis: give the whole scan."
+        )
 
 
 def _peek(

@@ -13,8 +13,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from core.progress import Progress, silent
+from core.reading.dicom_deflated import is_deflated, read_deflated
 from core.reading.dicom_frames import frame_headers
-from core.reading.file_kinds import DEFLATED_DICOM, HEAD_BYTES
 from core.reading.scan import DAMAGE
 
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -106,12 +106,12 @@ def read_headers(paths: Iterable[Path], progress: Progress = silent) -> Headers:
 
 
 def _read_slices(path: Path) -> list[SliceFile] | None:
-    """The slice or slices of one file; None where it is damaged, or deflated (which unpacks without bound)."""
+    """The slice or slices of one file; None where it is damaged, or packed beyond all bounds."""
     try:
-        with path.open("rb") as file:
-            if DEFLATED_DICOM in file.read(HEAD_BYTES):
-                return None
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if is_deflated(path):
+            header = read_deflated(path, stop_before_pixels=True)
+        else:
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         meta_class = header.file_meta.get("MediaStorageSOPClassUID")  # converted when first used: let damage show here
         header.file_meta.get("TransferSyntaxUID"), header.get("PixelSpacing")
         frames = frame_headers(header) if header.get("SOPClassUID") in ENHANCED_CT else []

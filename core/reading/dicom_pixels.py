@@ -1,6 +1,7 @@
 """From ordered DICOM slices to Hounsfield units, one slice in memory at a time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import (
     JPEG2000,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
@@ -18,6 +20,7 @@ from pydicom.uid import (
 
 from core.errors import StudyError
 from core.progress import Progress, silent
+from core.reading.dicom_deflated import read_deflated
 from core.reading.dicom_geometry import Stack
 from core.reading.dicom_headers import DICOM_DAMAGE, SliceFile
 from core.reading.scan import HuArray, Scan, geometry_warnings
@@ -65,12 +68,13 @@ def _stored_planes(slices: list[SliceFile]) -> Iterator[np.ndarray]:
     item = slices[0]
     try:
         if item.frame is not None:
-            yield from iter_pixels(item.path, indices=[one.frame or 0 for one in slices])
+            yield from iter_pixels(_image_of(item), indices=[one.frame or 0 for one in slices])
             return
         for item in slices:  # the error below names the slice that failed
             yield _stored_plane(item)
     except DICOM_DAMAGE as error:
-        reason = " ".join(str(error).split())[:200]
+        without = isinstance(error, AttributeError)  # what pydicom raises where there is no element with pixels
+        reason = "there are none" if without else " ".join(str(error).split())[:200]
         raise StudyError(
             f"The pixels of {item.path.name} cannot be decoded ({_syntax_name(item)}: {reason}). The file is "
             "truncated or damaged: export the series again."
@@ -78,12 +82,18 @@ def _stored_planes(slices: list[SliceFile]) -> Iterator[np.ndarray]:
 
 
 def _stored_plane(item: SliceFile) -> np.ndarray:
-    if item.syntax is not None:
-        return pixel_array(item.path)
-    image = pydicom.dcmread(item.path, force=True)  # no preamble, so no stated syntax: the plain one of old files
+    return pixel_array(_image_of(item))
+
+
+def _image_of(item: SliceFile) -> Path | pydicom.Dataset:
+    """What to decode: the file, or its data set where the file does not say how the pixels are stored as they lie."""
+    if item.syntax not in (None, DeflatedExplicitVRLittleEndian):
+        return item.path
+    # without a preamble there is no stated syntax: the plain one of old files
+    image = pydicom.dcmread(item.path, force=True) if item.syntax is None else read_deflated(item.path)
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if image.original_encoding[0] else ExplicitVRLittleEndian
-    return pixel_array(image)
+    return image
 
 
 def rescale_of(item: SliceFile) -> Rescale:

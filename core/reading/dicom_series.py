@@ -49,14 +49,15 @@ def judge_group(group: list[SliceFile], limits: ReadLimits) -> Judgement:
 def _reason_against_kind(item: SliceFile) -> str:
     modality, sop_class = item.text("Modality"), item.text("SOPClassUID")
     if modality != "CT" or (sop_class and sop_class != CT_IMAGE and sop_class not in ENHANCED_CT):
-        return f"Not a CT scan but {_kind_words(item)}."
+        return f"Not a CT scan but {_kind_words(item)}. Choose or export a CT."
     if item.is_localizer:
-        return "A localizer (scout view), not a scan."
+        return "A localizer (scout view), not a scan. Choose or export the scan itself."
     if item.text("SamplesPerPixel") not in ("", "1") or item.text("PhotometricInterpretation") not in (
         "",
         "MONOCHROME2",
     ):
-        return f"Colour or inverted picture ({item.text('PhotometricInterpretation')}), not Hounsfield units."
+        found = item.text("PhotometricInterpretation")
+        return f"Colour or inverted picture ({found}), not Hounsfield units. Export the original images."
     return _reason_against_syntax(item)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from core.errors import StudyError
 
 HEAD_BYTES = 1024
-DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99\x00"
+DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"
 
 VOLUME_KINDS = ("nifti", "nrrd", "metaimage")
 """Kinds that hold one volume in one file."""

@@ -134,6 +134,8 @@ def _check_header(header: Header, limits: ReadLimits, name: str) -> NiftiFacts:
     done = [f"Header in {'metres' if unit == 1 else 'microns'}: converted to mm."] if unit in (1, 3) else []
     if (slope, intercept) != (1.0, 0.0):
         done.append(f"Header scaling applied once: {slope:g} x stored value {intercept:+g}.")
+    if slope < 0:
+        warnings.append("The header's scaling turns bright into dark: check that this is a CT in Hounsfield units.")
     text = bytes(header["descrip"]).split(b"\x00")[0].decode("latin-1").strip()
     offset = _offset_of(header, name)
     warnings += geometry_warnings(affine, shape)
@@ -158,7 +160,7 @@ def _shape_of(header: Header, name: str) -> tuple[int, int, int]:
 def _dtype_of(header: Header, name: str) -> np.dtype:
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise StudyError(f"{name}: unknown data type in the header. The file is damaged: copy it again.") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         found = "colour (RGB)" if dtype.fields else f"{dtype}"

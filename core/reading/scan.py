@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pydicom
 
 INT16 = np.iinfo(np.int16)
+SMALLEST_EDGE_MM, LARGEST_EDGE_MM, LARGEST_EXTENT_MM, FARTHEST_MM = 0.01, 50.0, 5000.0, 1e5
 
 DAMAGE = (
     ValueError,
@@ -66,7 +67,7 @@ class HuArray:
         """Words about what was cut off, if anything was."""
         if self.low >= INT16.min and self.high <= INT16.max:
             return []
-        return [f"Values from {self.low:.0f} to {self.high:.0f} were clipped to {INT16.min}..{INT16.max}."]
+        return [f"Values from {self.low:.6g} to {self.high:.6g} were clipped to {INT16.min}..{INT16.max}."]
 
 
 def _as_int16(slab: np.ndarray, slope: float, intercept: float) -> np.ndarray:
@@ -105,17 +106,34 @@ def require_size(shape: tuple[int, ...], max_voxels: int, name: str) -> None:
         )
 
 
+def _require_possible_size(edges: np.ndarray, extent: np.ndarray, origin: np.ndarray) -> None:
+    """Refuse voxels and scans that no scanner makes: working grids in mm would have no voxels, or trillions."""
+    is_small = extent.max() <= LARGEST_EXTENT_MM and np.abs(origin).max() <= FARTHEST_MM
+    if is_small and edges.min() >= SMALLEST_EDGE_MM and edges.max() <= LARGEST_EDGE_MM:
+        return
+    raise StudyError(
+        f"The header gives voxels of {_by(edges)} mm and a scan of {_by(extent)} mm at {origin.round(1).tolist()}. "
+        f"Expected edges of {SMALLEST_EDGE_MM:g} to {LARGEST_EDGE_MM:g} mm, at most {LARGEST_EXTENT_MM / 1000:g} m in "
+        "all: check the unit, and export the image again with its geometry."
+    )
+
+
+def _by(numbers: np.ndarray) -> str:
+    return " x ".join(f"{number:.3g}" for number in numbers)
+
+
 def geometry_warnings(affine: np.ndarray, shape: tuple[int, int, int]) -> list[str]:
-    """What is odd about voxel sizes and axes, in plain words."""
+    """What is odd about voxel sizes and axes, in plain words. StudyError where no CT can have them."""
     edges = np.linalg.norm(affine[:3, :3], axis=0)
+    _require_possible_size(edges, edges * np.array(shape), affine[:3, 3])
     cosines = (affine[:3, :3] / edges).T @ (affine[:3, :3] / edges) - np.eye(3)
     found = []
     if np.abs(cosines).max() > 0.01:
         skew = float(np.degrees(np.arcsin(min(1.0, np.abs(cosines).max()))))
         found.append(f"The axes are not perpendicular (off by {skew:.1f} degrees, as a tilted gantry leaves them).")
     if edges.min() < 0.05 or edges.max() > 20:
-        found.append(f"Voxels of {' x '.join(f'{edge:.3g}' for edge in edges)} mm are unusual: check the unit.")
+        found.append(f"Voxels of {_by(edges)} mm are unusual: check the unit.")
     extent = edges * np.array(shape)
     if extent.max() > 2500 or extent.max() < 20:
-        found.append(f"The scan measures {' x '.join(f'{size:.0f}' for size in extent)} mm: no usual chest CT.")
+        found.append(f"The scan measures {_by(extent)} mm: no usual chest CT.")
     return found

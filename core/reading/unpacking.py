@@ -66,8 +66,12 @@ def _require_safe(name: str, members: list[zipfile.ZipInfo], folder: Path, limit
         raise StudyError(f"{name} is an empty zip. Expected a CT in it: zip the folder again.")
     if len(members) > limits.members:
         raise StudyError(f"{name} holds {len(members)} files; at most {limits.members} are read. Zip one series only.")
+    seen: set[str] = set()
     for info in members:
         _require_safe_member(name, info, limits)
+        if info.filename in seen:
+            raise StudyError(f"{name} holds {info.filename!r} twice. Expected one file of each name: zip it again.")
+        seen.add(info.filename)
     total = sum(info.file_size for info in members)
     free = shutil.disk_usage(folder).free
     if total > min(limits.unpacked_bytes, free):

@@ -3,10 +3,13 @@
 import gdcm
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
-from dicom_series import axes_affine, ct_slices, phantom_hu, write_slices
+from dicom_series import axes_affine, ct_slices, enhanced_ct, phantom_hu, write_slices
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from core.errors import StudyError
+from core.reading import dicom_deflated
 from core.reading.study import open_study
 from core.resample import resample
 from core.volume import Grid
@@ -101,3 +104,35 @@ def test_a_real_zip_of_dicom_holds_the_voxels_of_its_nifti_at_the_same_millimetr
     assert dicom.volume.grid.matches(nifti.volume.grid)
     np.testing.assert_array_equal(dicom.volume.hu, nifti.volume.hu)
     assert dicom.receipt.modality == "CT"
+
+
+def deflate(_number, ds):
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+def test_a_deflated_series_gives_the_same_hu(tmp_path):
+    hu = phantom_hu((40, 36, 5))
+    study = open_study(write_slices(tmp_path, ct_slices(hu, axes_affine("LPS")), deflate))
+    np.testing.assert_array_equal(study.volume.to_source(study.volume.hu), hu)
+
+
+def test_a_deflated_multi_frame_file_gives_the_same_hu(tmp_path):
+    hu = phantom_hu((40, 36, 5))
+    image = enhanced_ct(hu, axes_affine("LPS"))
+    deflate(0, image)
+    study = open_study(write_slices(tmp_path, [image]))
+    np.testing.assert_array_equal(study.volume.to_source(study.volume.hu), hu)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.98])
+def test_a_deflated_file_that_is_cut_off_or_unpacks_without_end_is_left_out(tmp_path, monkeypatch, kept):
+    folder = write_slices(tmp_path / "cut", ct_slices(phantom_hu((40, 36, 6)), axes_affine("LPS")), deflate)
+    last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    data = last.read_bytes()
+    last.write_bytes(data[: int(kept * len(data))])
+    study = open_study(folder)
+    assert study.volume.shape[2] == 5
+    assert any(last.name in warning for warning in study.receipt.warnings)
+    monkeypatch.setattr(dicom_deflated, "MOST_BYTES", 1000)
+    with pytest.raises(StudyError, match="DICOM"):
+        open_study(folder)

@@ -1,5 +1,6 @@
 """Garbage, truncation and flipped bytes: a StudyError or a CT, never anything else."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -97,5 +98,19 @@ def test_random_bytes_are_refused(tmp_path):
 def test_a_missing_path_and_an_empty_folder(tmp_path):
     with pytest.raises(StudyError, match="does not exist"):
         open_study(tmp_path / "nothing.nii")
-    with pytest.raises(StudyError, match="no CT among 0 files"):
+    with pytest.raises(StudyError, match="no CT in an empty folder"):
         open_study(tmp_path)
+
+
+def test_what_is_neither_file_nor_folder_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    with pytest.raises(StudyError, match="neither a file nor a folder"):
+        open_study(tmp_path / "pipe.nii.gz")
+
+
+def test_slices_without_pixels_are_named(tmp_path):
+    def edit(_number, ds):
+        del ds.PixelData
+
+    with pytest.raises(StudyError, match="there are none"):
+        open_study(write_slices(tmp_path, ct_slices(HU, axes_affine("LPS")), edit))

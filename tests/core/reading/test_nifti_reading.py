@@ -207,3 +207,35 @@ def test_reading_nifti_imports_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "ct.nii.gz"], capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("edge", [1e-30, 0.001, 2000.0, 1e20])
+def test_voxels_that_no_scanner_makes_are_refused(tmp_path, edge):
+    path = save(tmp_path / "ct.nii", phantom_hu(), np.diag([edge, edge, edge, 1.0]))
+    with pytest.raises(StudyError, match="check the unit"):
+        open_study(path)
+
+
+def test_a_scan_far_from_its_origin_is_refused(tmp_path):
+    affine = axes_affine("LPS")
+    affine[0, 3] = 1e30
+    with pytest.raises(StudyError, match="check the unit"):
+        open_study(save(tmp_path / "ct.nii", phantom_hu(), affine))
+
+
+def test_an_unknown_data_type_is_refused(tmp_path):
+    path = patch(save(tmp_path / "ct.nii", phantom_hu()), 70, (9999).to_bytes(2, "little"))
+    with pytest.raises(StudyError, match="unknown data type"):
+        open_study(path)
+
+
+def test_a_scaling_that_turns_bright_into_dark_is_told(tmp_path):
+    path = patch(save(tmp_path / "ct.nii", phantom_hu()), 112, np.float32([-1, 0]).tobytes())
+    assert any("bright into dark" in line for line in open_study(path).receipt.warnings)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_volume_of_three_slices_is_refused(tmp_path, axis):
+    thin = np.take(phantom_hu(), range(4, 7), axis)
+    with pytest.raises(StudyError, match="too few slices"):
+        open_study(save(tmp_path / "ct.nii", thin))

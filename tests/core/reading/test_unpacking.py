@@ -142,3 +142,14 @@ def test_cancelling_leaves_nothing(tmp_path):
 
     with pytest.raises(Cancelled):
         open_study(path, progress=stop)
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path):
+    data = nifti_file(tmp_path / "ct.nii").read_bytes()
+    path = tmp_path / "ct.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ct.nii", data)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("ct.nii", data)
+    with pytest.raises(StudyError, match="twice"):
+        open_study(path)
