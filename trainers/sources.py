@@ -12,16 +12,19 @@ from core.organ_map import find_organ_map
 from trainers.batch import Sample
 from trainers.crops import Crop, DataView, show
 
+_SEGMENT = "python -m asap_viewer segment CT --out DATA/masks/STUDY.nii.gz, for every study"
+_BUILD = "python -m trainers.builders {0} --reports DATA/reports.csv --out DATA/{1}"
+_ORGAN_TEXT, _TRIPLETS = _BUILD.format("organ-text", "organ_text.json"), _BUILD.format("triplets", "triplets.csv")
 BUILDERS = {
-    "organ_mask": "python -m asap_viewer segment CT --out masks/STUDY.nii.gz, for every study",
-    "organ_present": "python -m asap_viewer segment CT --out masks/STUDY.nii.gz, for every study",
-    "organ_intact": "python -m asap_viewer segment CT --out masks/STUDY.nii.gz, for every study",
-    "organ_ids": "python -m trainers.builders organ-text",
-    "organ_text_id": "python -m trainers.builders organ-text",
-    "organ_abnormal": "python -m trainers.builders organ-state",
-    "sent_organ": "python -m trainers.builders triplets",
-    "tags": "python -m trainers.builders triplets",
-    "mlm_weight": "python -m trainers.builders distill",
+    "organ_mask": _SEGMENT,
+    "organ_present": _SEGMENT,
+    "organ_intact": _SEGMENT,
+    "organ_ids": _ORGAN_TEXT,
+    "organ_text_id": _ORGAN_TEXT,
+    "organ_abnormal": _BUILD.format("organ-state", "organ_state.json"),
+    "sent_organ": _TRIPLETS,
+    "tags": _TRIPLETS,
+    "mlm_weight": _BUILD.format("distill", "distilled.csv"),
 }
 """Batch field -> command that makes the files it is read from."""
 

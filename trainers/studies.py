@@ -12,7 +12,7 @@ from trainers.batches import Studies
 from trainers.crops import DataView
 from trainers.folder import CACHE, FolderImages
 from trainers.recipes.recipe import FieldContext, Recipe
-from trainers.report_tokens import ReportConfig, read_reports
+from trainers.report_tokens import ReportConfig, ReportTokens, read_reports
 from trainers.sources import ImageSource, RecipeStudies, require_fields
 from trainers.splits import SPLITS, Split, SplitConfig, read_split, split_studies
 from trainers.stage import Stage
@@ -70,6 +70,12 @@ def open_studies(
     kept = request.out / SPLITS
     split = read_split(kept, list(rows)) if kept.is_file() else split_studies(list(rows), request.split)
     sources = recipe.fields(FieldContext(root, rows, tokenizer, request.reports, view, model))
+    longest = recipe.longest_text(model)
+    if request.reports.max_tokens > longest and any(isinstance(source, ReportTokens) for source in sources):
+        raise ConfigError(
+            f"Reports have up to {request.reports.max_tokens} tokens, the model reads {longest}. Set "
+            f"--reports.max-tokens {longest}."
+        )
     offered = {"image", "organ_mask"} | {name for source in sources for name in source.fields}
     require_fields(requires, offered, recipe.builders)
     sets = []

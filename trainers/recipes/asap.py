@@ -57,8 +57,8 @@ RECIPE = Recipe(
             val_share=0.0,
         ),
         "corrected": Preset(lambda _words: corrected(), wants_vocabulary=True),
-        "small": Preset(small),
-        "tiny": Preset(tiny),
+        "small": Preset(small, reports=ReportConfig(256)),
+        "tiny": Preset(tiny, reports=ReportConfig(128)),
         "simcrop": Preset(
             lambda _words: simcrop(),
             loop=PUBLISHED_LOOP,

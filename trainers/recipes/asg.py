@@ -14,7 +14,7 @@ from trainers.crops import DataView
 from trainers.loop import LoopConfig
 from trainers.optim import OptimConfig
 from trainers.recipes.recipe import FieldContext, Preset, Recipe
-from trainers.report_tokens import ReportTokens
+from trainers.report_tokens import ReportConfig, ReportTokens
 from trainers.sources import FieldSource
 from trainers.stage import Stage
 from trainers.triplets import TripletFields
@@ -70,7 +70,7 @@ RECIPE = Recipe(
     presets={
         "released": Preset(lambda _words: released(), VIEW, loop=PUBLISHED_LOOP, stages=STAGES, wants_vocabulary=True),
         "paper": Preset(lambda _words: paper(), VIEW, loop=PUBLISHED_LOOP, stages=STAGES, wants_vocabulary=True),
-        "tiny": Preset(tiny, VIEW, loop=TINY_LOOP, stages=STAGES),
+        "tiny": Preset(tiny, VIEW, ReportConfig(128), TINY_LOOP, STAGES),
     },
     fields=read_fields,
     heat=find_sentences,

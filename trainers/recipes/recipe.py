@@ -90,6 +90,11 @@ def text_words(config: Any) -> int:
     return config.text.vocab_size
 
 
+def text_positions(config: Any) -> int:
+    """Tokens in the longest text that a model whose config has `text` reads."""
+    return config.text.positions
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One pre-training method."""
@@ -110,6 +115,8 @@ class Recipe:
     """Voxels (x, y, z) of one of its patches."""
     vocabulary_size: Callable[[Any], int] = text_words
     """Words that a model of a config knows."""
+    longest_text: Callable[[Any], int] = text_positions
+    """Tokens in the longest report that a model of a config reads."""
     text_part: str = "bert_encoder"
     """Attribute of the model that takes the weights of `--text`."""
     start_text: Callable[[Any, ReportTokenizer, Mapping[str, Tensor] | None], None] | None = None

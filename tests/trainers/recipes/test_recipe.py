@@ -63,7 +63,7 @@ def test_switches_of_a_model_can_be_changed_by_name():
 
 def test_a_missing_input_names_the_command_that_makes_it():
     require_fields(["image"], ["image", "report_ids"])
-    with pytest.raises(ConfigError, match=r"organ_ids \(python -m trainers.builders organ-text\)"):
+    with pytest.raises(ConfigError, match=r"organ_ids \(python -m trainers.builders organ-text .*\)"):
         require_fields(["image", "organ_ids"], ["image"])
 
 
@@ -71,13 +71,16 @@ def test_simcrop_reads_a_folder_without_masks(tmp_path):
     (tmp_path / "volumes").mkdir()
     (tmp_path / "volumes" / "a.nii.gz").touch()
     (tmp_path / "reports.csv").write_text("study_id,findings,impression\na,Heart is normal.,\n")
-    request = StudiesRequest(str(tmp_path), DataView(), ReportConfig(), SyntheticConfig(), tmp_path / "run")
+    request = StudiesRequest(str(tmp_path), DataView(), ReportConfig(128), SyntheticConfig(), tmp_path / "run")
     tokenizer, recipe = train_wordpiece(["Heart is normal."], 100), find_recipe("asap")
     config = recipe.config("tiny", tokenizer.vocab_size)
     sets = open_studies(request, recipe, (Stage(requires=WITHOUT_MASKS),), config, tokenizer)
     assert (len(sets.train), sets.val) == (1, None)
     with pytest.raises(ConfigError, match="asap_viewer segment"):
         open_studies(request, recipe, (Stage(),), config, tokenizer)
+    longer = replace(request, reports=ReportConfig(129))
+    with pytest.raises(ConfigError, match="--reports.max-tokens 128"):
+        open_studies(longer, recipe, (Stage(requires=WITHOUT_MASKS),), config, tokenizer)
 
 
 def test_simcrop_has_one_region_size_no_anatomy_and_no_region_token():
