@@ -3,7 +3,8 @@
 The protocol of fVLM's and ViSD-Boost's public evaluation (fVLM spec 7). Sizes are on whatever axes the volume has.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -45,8 +46,29 @@ FVLM_PROMPTS: tuple[Prompt, ...] = (
 )
 """Sixteen of CT-RATE's eighteen findings, as fVLM's evaluation asks for them."""
 
+VISD_PROMPTS: tuple[Prompt, ...] = tuple(
+    _asked(prompt.organ, prompt.disease)[0] if prompt.disease in ("Lung nodule", "Lung opacity") else prompt
+    for prompt in FVLM_PROMPTS
+)
+"""The same findings as ViSD-Boost's evaluation asks for them: nodule and opacity by their whole names (its spec 5)."""
+
 FVLM_WINDOW: Size3 = (352, 288, 112)
 """Smallest window (x, y, z) around an organ in fVLM's evaluation; wider along y than its training crop."""
+VISD_WINDOW: Size3 = (352, 256, 112)
+"""The same in ViSD-Boost's evaluation."""
+
+
+class Evaluation(NamedTuple):
+    """A published zero-shot evaluation."""
+
+    prompts: tuple[Prompt, ...]
+    window: Size3  # (x, y, z) voxels, least size around an organ
+    patch: Size3  # (x, y, z) voxels, windows are filled up to multiples of it
+
+
+FVLM_EVALUATION = Evaluation(FVLM_PROMPTS, FVLM_WINDOW, (32, 16, 16))
+VISD_EVALUATION = Evaluation(VISD_PROMPTS, VISD_WINDOW, (32, 32, 16))
+
 BORDER = 2
 """An organ with voxels this close to the window's faces counts as cut off."""
 LEAST_INSIDE = 0.9
@@ -105,3 +127,32 @@ def can_judge(mask: Tensor, whole_sizes: Tensor, waived: int | None = None) -> T
 def prompt_probabilities(organ: Tensor, prompts: Tensor, temperature: float) -> Tensor:
     """Softmax over [negative, positive]: organ (..., E), prompts (..., 2, E), unit vectors -> (..., 2)."""
     return (torch.einsum("...e,...ke->...k", organ, prompts) / temperature).softmax(dim=-1)
+
+
+class OrganModel(Protocol):
+    """A model that compares organs with texts, such as FVLM and VISD; `config` names its organs."""
+
+    config: Any
+    temperature: Any
+
+    def organ_embed(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """`image` (B, 1, X, Y, Z) and `organ_mask` (B, X, Y, Z) -> unit vectors (B, O, E)."""
+        ...
+
+
+@torch.no_grad()
+def judge_volume(model: OrganModel, image: Tensor, mask: Tensor, prompts: Tensor, evaluation: Evaluation) -> Tensor:
+    """Probability of each finding that an evaluation asks for: (P,), NaN where the organ is not in the volume.
+
+    image (X, Y, Z) as the model reads it, mask (X, Y, Z) of the model's organ numbers, prompts (P, 2, E) unit vectors,
+    [negative, positive]. Each organ is seen alone, in a window of its own.
+    """
+    found = torch.full((len(prompts),), torch.nan, device=prompts.device)
+    for index, name in enumerate(model.config.organs):
+        asked = [number for number, prompt in enumerate(evaluation.prompts) if prompt.organ == name]
+        if not asked or not bool((mask == index + 1).any()):
+            continue
+        window, only = cut_organ(image, mask, index + 1, evaluation.window, evaluation.patch)
+        vector = model.organ_embed({"image": window, "organ_mask": only})[0, index]
+        found[asked] = prompt_probabilities(vector, prompts[asked], float(model.temperature.value))[:, 1]
+    return found

@@ -2,8 +2,23 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from core.models.organ_scores import FVLM_PROMPTS, can_judge, cut_organ, place_window, prompt_probabilities
+from core.models.fvlm import FVLM
+from core.models.fvlm_config import tiny as tiny_fvlm
+from core.models.organ_scores import (
+    FVLM_PROMPTS,
+    VISD_PROMPTS,
+    Evaluation,
+    Prompt,
+    can_judge,
+    cut_organ,
+    judge_volume,
+    place_window,
+    prompt_probabilities,
+)
+from core.models.visd import VISD
+from core.models.visd_config import tiny as tiny_visd
 
 
 def test_the_sixteen_questions_are_those_of_the_published_evaluation():
@@ -51,3 +66,35 @@ def test_probabilities_are_a_softmax_of_the_two_similarities():
     negative, positive = prompt_probabilities(organ, prompts, 0.5).tolist()
     assert positive == pytest.approx(1 / (1 + torch.tensor(-2.0).exp().item()))
     assert negative + positive == pytest.approx(1)
+
+
+def test_visd_asks_two_questions_in_other_words():
+    changed = {new.disease: new[2:] for old, new in zip(FVLM_PROMPTS, VISD_PROMPTS, strict=True) if old != new}
+    assert changed == {
+        "Lung nodule": ("Not Lung nodule.", "Lung nodule."),
+        "Lung opacity": ("Not Lung opacity.", "Lung opacity."),
+    }
+
+
+@pytest.mark.parametrize(("build", "config", "patch"), [(FVLM, tiny_fvlm, (8, 8, 4)), (VISD, tiny_visd, (32, 32, 16))])
+def test_a_volume_is_judged_organ_by_organ(build, config, patch):
+    """What lies far from an organ changes its findings no more than another organ does; a missing one has none."""
+    torch.manual_seed(0)
+    model = build(config(30)).eval()
+    image, mask = torch.rand(100, 40, 20), torch.zeros(100, 40, 20, dtype=torch.uint8)
+    mask[4:10, 4:20, 4:12], mask[80:90, 4:20, 4:12] = 1, 2
+    evaluation = Evaluation(
+        tuple(Prompt(o, "x", "no", "yes") for o in ("heart", "lung", "aorta", "lung")), (32, 32, 16), patch
+    )
+    prompts = F.normalize(torch.randn(4, 2, model.config.embed), dim=-1)
+    found = judge_volume(model, image, mask, prompts, evaluation)
+    assert found.isnan().tolist() == [False, False, True, False]
+    window, only = cut_organ(image, mask, 1, evaluation.window, patch)
+    vector = model.organ_embed({"image": window, "organ_mask": only})[0, 0]
+    own = (prompts[3] @ vector / model.temperature.value).softmax(-1)[1]
+    torch.testing.assert_close(found[3], own.detach())
+    far = image.clone()
+    far[70:] = 0
+    changed = judge_volume(model, far, mask, prompts, evaluation)
+    assert torch.equal(changed[[1, 3]], found[[1, 3]])
+    assert changed[0] != found[0]

@@ -1,5 +1,6 @@
 """The 3-D ResNet: published numbers, published names, and what its switches change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from visd_golden import VisdGolden, load_visd
 from core.errors import ConfigError
 from core.models.resnet3d import LEVEL_STRIDES, ResNetConfig, ResNetTokens, subsample_shortcut
 
-TINY = ResNetConfig((2, 3, 4, 5), (1, 2, 1, 1), token_width=6)
-IMAGE = (2, 1, 32, 64, 64)
+TINY = ResNetConfig((2, 3, 4, 5), (1, 2, 1, 1))
+WIDTH = 6
+IMAGE = (2, 1, 64, 64, 32)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def golden(fixtures: Path) -> VisdGolden:
 
 def test_levels_are_the_published_ones(golden):
     with torch.no_grad():
-        levels = golden.resnet()(golden.image)
+        levels = golden.resnet()(golden.images)
     for number, tokens in enumerate(levels, start=1):
         whole, strided = f"level{number}_tokens", f"level{number}_tokens_strided"
         if whole in golden.expected:
@@ -45,7 +47,7 @@ def test_gradients_with_a_detached_shortcut_are_the_published_ones(golden):
 
 def test_a_detached_shortcut_changes_gradients_but_no_output():
     torch.manual_seed(0)
-    attached, detached = ResNetTokens(TINY), ResNetTokens(ResNetConfig(*_sizes(), detach_shortcut=True))
+    attached, detached = ResNetTokens(TINY, WIDTH), ResNetTokens(replace(TINY, detach_shortcut=True), WIDTH)
     detached.load_state_dict(attached.state_dict())
     image, found = torch.randn(IMAGE), []
     for encoder in (attached.eval(), detached.eval()):
@@ -66,8 +68,8 @@ def test_shortcut_keeps_every_second_voxel_and_adds_empty_channels():
 
 def test_checkpointing_changes_neither_gradients_nor_running_statistics():
     torch.manual_seed(0)
-    plain = ResNetTokens(TINY)
-    saving = ResNetTokens(ResNetConfig(*_sizes(), checkpointing=True))
+    plain = ResNetTokens(TINY, WIDTH)
+    saving = ResNetTokens(replace(TINY, checkpointing=True), WIDTH)
     saving.load_state_dict(plain.state_dict())
     image = torch.randn(IMAGE)
     for encoder in (plain, saving):
@@ -80,15 +82,31 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics():
 
 def test_fewer_levels_are_the_same_tokens_without_the_others():
     torch.manual_seed(0)
-    every = ResNetTokens(TINY).eval()
-    few = ResNetTokens(ResNetConfig(*_sizes(), levels=(3, 4))).eval()
+    every = ResNetTokens(TINY, WIDTH).eval()
+    few = ResNetTokens(replace(TINY, levels=(3, 4)), WIDTH).eval()
     few.load_state_dict(every.state_dict(), strict=False)
     image = torch.randn(IMAGE)
     torch.testing.assert_close(few(image), every(image)[2:])
     assert few.strides == list(LEVEL_STRIDES[2:])
     assert not any(name.startswith(("proj1", "proj2")) for name in few.state_dict())
-    x, y, z = (n // s for n, s in zip(IMAGE[2:], LEVEL_STRIDES[-1], strict=True))
-    assert few.features(image).shape == (2, x, y, z, few.feature_width)
+    assert few.encode_patches(image).shape == (2, 2, 2, 2, TINY.widths[-1])
+
+
+def test_tokens_lie_where_their_voxels_are():
+    """A bright corner at high x, low y and high z is seen by the tokens of that corner, counted (z, y, x)."""
+    torch.manual_seed(0)
+    encoder = ResNetTokens(TINY, WIDTH).eval()
+    dark = torch.zeros(1, 1, 96, 64, 48)
+    bright = dark.clone()
+    bright[..., -8:, :8, -4:] = 9.0
+    with torch.no_grad():
+        gap = (encoder(bright)[0] - encoder(dark)[0]).norm(dim=-1).view(24, 16, 24)
+        patches, tokens = encoder.encode_patches(bright), encoder.last_level(bright)
+        projected = encoder.proj4(patches.permute(0, 4, 3, 2, 1)).flatten(2).transpose(1, 2)
+    assert gap[-3:, :3, -3:].max() == gap.max()
+    assert gap[:12].max() < 0.01 * gap.max()
+    assert patches.shape[1:4] == (3, 2, 3)
+    torch.testing.assert_close(projected, tokens)
 
 
 def test_names_and_sizes_are_the_published_ones(shared):
@@ -96,7 +114,7 @@ def test_names_and_sizes_are_the_published_ones(shared):
     prefix = "visual_encoder."
     layout = {row[0].removeprefix(prefix): row[1] for row in rows if row[0].startswith(prefix)}
     with torch.device("meta"):
-        encoder = ResNetTokens(ResNetConfig())
+        encoder = ResNetTokens(ResNetConfig(), 256)
     found = {k: "x".join(map(str, v.shape)) or "scalar" for k, v in encoder.state_dict().items()}
     assert found == layout
     assert sum(p.numel() for p in encoder.parameters()) == 33_232_960
@@ -110,8 +128,4 @@ def test_impossible_levels_are_refused(levels):
 
 def test_a_volume_that_does_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiples of"):
-        ResNetTokens(TINY)(torch.zeros(1, 1, 16, 32, 48))
-
-
-def _sizes() -> tuple:
-    return TINY.widths, TINY.blocks, TINY.token_width
+        ResNetTokens(TINY, WIDTH)(torch.zeros(1, 1, 48, 32, 16))

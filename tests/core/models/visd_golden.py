@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from asap_golden import in_float32
+from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core.models.bert import BertConfig
 from core.models.codebook import Codebook, CodebookConfig
+from core.models.contrast import TemperatureConfig
 from core.models.normality_vq import NormalityConfig, NormalityVQ
 from core.models.resnet3d import ResNetConfig, ResNetTokens
+from core.models.visd import VISD, rename_published
+from core.models.visd_config import VISDConfig
 
 
 @dataclass
@@ -26,6 +31,16 @@ class VisdGolden:
     mask: Tensor  # (B, Z, Y, X) uint8
     text: Tensor  # (items, 2, E) float32
     expected: dict[str, Tensor]
+
+    @property
+    def images(self) -> Tensor:
+        """As our batches lie, (B, 1, X, Y, Z)."""
+        return rearrange(self.image, "b c z y x -> b c x y z")
+
+    @property
+    def masks(self) -> Tensor:
+        """(B, X, Y, Z)."""
+        return rearrange(self.mask, "b z y x -> b x y z")
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Weights below a prefix, without it."""
@@ -49,10 +64,10 @@ class VisdGolden:
         blocks = tuple(len({n.split(".")[1] for n in names if n.startswith(f"layer{k}.")}) for k in (1, 2, 3, 4))
         config = self.about["config"]
         assert len(blocks) == 4
-        return ResNetConfig(tuple(config["widths"]), blocks, config["dim"], detach_shortcut=detach_shortcut)
+        return ResNetConfig(tuple(config["widths"]), blocks, detach_shortcut=detach_shortcut)
 
     def resnet(self, detach_shortcut: bool = True) -> ResNetTokens:
-        encoder = ResNetTokens(self.resnet_config(detach_shortcut)).eval()
+        encoder = ResNetTokens(self.resnet_config(detach_shortcut), self.about["config"]["dim"]).eval()
         encoder.load_state_dict(self.part("visual_encoder."))
         return encoder
 
@@ -87,6 +102,30 @@ class VisdGolden:
             average.hidden.zero_()
             average.counter.zero_()
         return book
+
+    def model(self) -> VISD:
+        """The whole model with the stored weights; its text branch is not in the fixture."""
+        about, config = self.about, self.about["config"]
+        text = BertConfig(vocab_size=5, width=8, depth=0, heads=1, mlp_width=1, positions=4)
+        z, y, x = config["volume"]
+        model = VISD(
+            VISDConfig(
+                organs=tuple(about["organs"]),
+                image_size=(x, y, z),
+                resnet=self.resnet_config(),
+                token_width=config["dim"],
+                normality=self.normality_config(),
+                text=text,
+                embed=config["embed"],
+                pool_heads=config["pool_heads"],
+                temperature=TemperatureConfig(config["temp"]),
+            )
+        )
+        renamed = {rename_published(name): value for name, value in self.weights.items()}
+        report = model.load_state_dict(renamed, strict=False)
+        assert not report.unexpected_keys
+        assert all(name.startswith(("text_encoder.", "text_proj.")) for name in report.missing_keys)
+        return model.eval()
 
 
 def load_visd(folder: Path) -> VisdGolden:
