@@ -128,5 +128,5 @@ class _Progress:
         now = time.monotonic()
         if now - self.said >= SAY_EVERY_S:
             left_s = (now - self.start) / (self.done - self.first) * (self.total - self.done)
-            sys.stderr.write(f"{self.done} of {self.total} reports, about {left_s / 60:.0f} min left\n")
+            sys.stderr.write(f"{self.done} of {self.total} reports, about {left_s / 60:.1f} min left\n")
             self.said = now
