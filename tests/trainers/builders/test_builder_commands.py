@@ -3,16 +3,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import trainers.builders.run as run
 from core.errors import EngineError, ReportError
-from core.organ_map import organ_map
-from core.retrieval.table import ReportRow
+from core.models.tokens import train_wordpiece
+from core.organ_map import ORGAN_MAPS, organ_map
+from core.retrieval.table import ReportRow, read_table
 from trainers.builders.__main__ import main
-from trainers.builders.files import read_distilled, read_organ_state, read_organ_text, read_triplets
+from trainers.builders.files import (
+    ORGAN_STATE,
+    ORGAN_TEXT,
+    TRIPLETS,
+    read_distilled,
+    read_organ_state,
+    read_organ_text,
+    read_triplets,
+)
 from trainers.builders.journal import Entry, Journal
 from trainers.builders.run import Problem, Workers, build_all
+from trainers.crops import Crop
+from trainers.organ_texts import OrganTextFields, OrganWords
+from trainers.triplets import TripletFields
 
 REPORTS = """study_id,findings,impression
 a.nii.gz,"A nodule in the left lung. The heart is normal.",Nodule.
@@ -180,3 +193,22 @@ def test_a_table_that_only_fails_is_given_up(tmp_path):
     with pytest.raises(Exception, match="first 20 reports all failed; the first: the server cannot use it"):
         build_all(rows_of(100), build, Journal(tmp_path / "out", ""), Workers("threads", 1))
     assert len(asked) == 20
+
+
+def test_recipes_read_what_is_built(reports, tmp_path, capsys):
+    for kind, name in (("organ-text", ORGAN_TEXT), ("organ-state", ORGAN_STATE), ("triplets", TRIPLETS)):
+        call(capsys, kind, "--reports", reports, "--out", tmp_path / name)
+    rows = {row.study_id: row for row in read_table(reports).rows}
+    words = OrganWords(train_wordpiece([REPORTS], 100), 16)
+    organ_texts = OrganTextFields(tmp_path, ORGAN_MAPS["fvlm4"], words, with_states=True)
+    triplets = TripletFields(tmp_path, rows, ("Lung nodule", "Hiatal hernia", "Emphysema"), ORGAN_MAPS["asg"])
+    rng = np.random.default_rng(0)
+    for source in (organ_texts, triplets):
+        source.check(list(rows))
+    crop = Crop("a.nii.gz", np.zeros((1, 1, 1), np.int16), None, is_mirrored=False)
+    assert organ_texts.make(crop, rng)["organ_abnormal"].tolist() == [1, 0, 0, 0]
+    assert [bool(statement.is_abnormal) for statement in organ_texts.statements("b")] == [False] * 4
+    made = triplets.make(crop._replace(study_id="b"), rng)
+    assert made["tags"].tolist() == [0, 1, -1]
+    about = made["sent_organ"].numpy()
+    assert {ORGAN_MAPS["asg"].names[organ] for organ in np.flatnonzero(about[0])} == {"esophagus", "stomach"}
