@@ -2,8 +2,9 @@
 
 A dataset item has the shapes below without the leading B, and `study_id` as a str. Axes: B studies, T report tokens,
 F findings tokens, S sentences, Q questions of W tokens, O organs of the view's organ map with U tokens of text each (T,
-F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, L = gx*gy*gz patches
-counted x-major (index = (x*gy + y)*gz + z). An absent input is an absent key, never None.
+F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, I J H voxels of a finer
+volume, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an absent key,
+never None.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,12 @@ FIELDS: dict[str, Field] = {
     "report_sent": Field("T", torch.int16, meaning="sentence number 1..S per report token, 0 = none"),
     "mlm_in": Field("T", torch.int64, meaning="report_ids with masked tokens replaced by [MASK]"),
     "mlm_labels": Field("T", torch.int64, IGNORE, meaning="original id at masked real tokens, -100 elsewhere"),
+    "mlm_weight": Field("T", torch.float32, meaning="what each token counts in the language loss; sums to T"),
+    "report_entity": Field("T", torch.bool, meaning="True = token of a word about a finding"),
+    "sr_corner": Field("A", torch.int16, meaning="first patch (x, y, z) of the window that is super-resolved"),
+    "image_hr": Field("1IJH", torch.float32, meaning="that window in a finer volume, values as in image"),
+    "crop_start": Field("A", torch.int32, meaning="voxel (x, y, z) of the volume where the crop begins, before flips"),
+    "crop_flipped": Field("A", torch.bool, meaning="True = the crop was reversed along x, y, z after cutting"),
     "sentence_target": Field("SL", torch.float32, meaning="fraction of patch l inside sentence s's true region"),
     "sentence_target_valid": Field("S", torch.bool, meaning="True = the region is known (all zero = truly absent)"),
     "sent_organ": Field("SO", torch.bool, meaning="True = sentence s of the report speaks about organ o of organ_mask"),

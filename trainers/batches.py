@@ -1,6 +1,6 @@
 """Which studies make which batch: a function of seed and step, so that a run can continue anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +81,23 @@ def read_batches(
             f"A process that reads studies was killed ({str(error).splitlines()[0]}), mostly for want of memory. Run "
             f"the same command again to continue, with fewer than {workers} --loop.workers."
         ) from error
+
+
+class AnnouncedStudies:
+    """Studies that tell of every epoch, with its number, before it is drawn."""
+
+    def __init__(self, studies: Studies, announce: Callable[[int], None]) -> None:
+        self.studies, self.announce = studies, announce
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.studies[index]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.announce(epoch)
+        self.studies.set_epoch(epoch)
 
 
 class DrawnStudies(Dataset[Sample]):

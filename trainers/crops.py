@@ -62,6 +62,14 @@ class DataView:
         return self.crop
 
 
+class CropPlace(NamedTuple):
+    """Where a crop lies in its volume, in voxels (x, y, z) of the view's spacing."""
+
+    start: Size3 = (0, 0, 0)  # of the crop's first voxel, before flips; negative where the crop is padded
+    flipped: tuple[bool, bool, bool] = (False, False, False)  # axes that were reversed after cutting, mirrors included
+    volume: Size3 = (0, 0, 0)  # size of the volume; zeros = not known
+
+
 class Crop(NamedTuple):
     """One study as it is shown this time, axes (X, Y, Z) towards R, A, S."""
 
@@ -69,6 +77,7 @@ class Crop(NamedTuple):
     hu: np.ndarray  # (X, Y, Z) int16 Hounsfield units, already cut, padded and mirrored
     structures: np.ndarray | None  # (X, Y, Z) uint8 numbers of core.structures, sides as shown; None = no mask
     is_mirrored: bool  # True = left and right changed places: texts must say the other side
+    place: CropPlace = CropPlace()
 
 
 class Voxels(Protocol):
@@ -98,6 +107,7 @@ def cut_crop(
     box = draw_box(whole.shape, view, rng, organ_box)
     hu = pad_crop(np.asarray(whole[box]), view, min(AIR_HU, int(view.window_hu[0])))
     structures = None if masks is None else pad_crop(np.asarray(masks[box]), view, 0)
+    axes: tuple[int, ...] = ()
     is_mirrored = view.mirror_chance > 0 and bool(rng.random() < view.mirror_chance)
     if is_mirrored:
         hu = hu[::-1]
@@ -106,7 +116,16 @@ def cut_crop(
         axes = tuple(axis for axis in range(3) if rng.random() < view.flip_chance)
         hu = np.flip(hu, axes)
         structures = None if structures is None else np.flip(structures, axes)
-    return Crop(study_id, hu, structures, is_mirrored)
+    return Crop(study_id, hu, structures, is_mirrored, _place(whole.shape, box, view, (axes, is_mirrored)))
+
+
+def _place(shape: tuple[int, ...], box: Box, view: DataView, flips: tuple[tuple[int, ...], bool]) -> CropPlace:
+    """flips: axes that were flipped, and whether the first one was mirrored beside that."""
+    x, y, z = (
+        part.start - max(0, length - (part.stop - part.start)) // 2 for part, length in zip(box, view.size, strict=True)
+    )
+    axes, is_mirrored = flips
+    return CropPlace((x, y, z), ((0 in axes) != is_mirrored, 1 in axes, 2 in axes), (shape[0], shape[1], shape[2]))
 
 
 def draw_box(shape: tuple[int, ...], view: DataView, rng: np.random.Generator, organ_box: Box | None = None) -> Box:

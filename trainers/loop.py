@@ -3,8 +3,9 @@
 import copy
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 from core.errors import ConfigError
 from core.models.checkpoint import load_strictly, read_weights
 from trainers.batch import Batch, check_batch
-from trainers.batches import Studies, stream_batches
+from trainers.batches import AnnouncedStudies, Studies, stream_batches
 from trainers.optim import OptimConfig, Schedule, build_adamw, plan_schedule
 from trainers.resume import Progress, latest_checkpoint, load_training, load_weights, save_checkpoint, write_weights
 from trainers.run_log import LogConfig, RunLog
@@ -35,7 +36,7 @@ from trainers.sharding import (
     unsynchronised,
 )
 from trainers.stage import Stage, enter_stage, total_loss
-from trainers.validation import Watch, mean_over_processes, picture_heat, to_device, validate
+from trainers.validation import EpochStart, Watch, mean_over_processes, picture_heat, to_device, validate
 
 BEST = "best.safetensors"
 
@@ -107,7 +108,11 @@ def train(
     """
     run = begin(model, studies, config, out_dir, stage or Stage())
     first, rank_of = run.start * config.accumulate, (run.accelerator.process_index, run.accelerator.num_processes)
-    batches = stream_batches(studies, config.batch_size, config.seed, first, rank_of, config.workers)
+    watch = watch or Watch()
+    drawn = studies
+    if watch.before_epoch is not None:
+        drawn = AnnouncedStudies(studies, partial(_announce, run, studies, config.batch_size, watch.before_epoch))
+    batches = stream_batches(drawn, config.batch_size, config.seed, first, rank_of, config.workers)
     run.model.train()
     for step in range(run.start + 1, run.schedule.steps + 1):
         if is_exhausted(run.progress, config.patience):
@@ -122,11 +127,15 @@ def train(
             run.log.write_step(step, mean_over_processes(run.accelerator, losses), norm, rate)
         is_last = step == run.schedule.steps
         if step % config.validate_every == 0 or is_last:
-            look(run, studies, watch or Watch(), step, config.batch_size)
+            look(run, studies, watch, step, config.batch_size)
         if step % config.checkpoint_every == 0 or is_last or is_exhausted(run.progress, config.patience):
             save_checkpoint(out_dir, step, run.accelerator, run.model, run.optimizer, run.progress)
     run.log.close()
     return finish(run, config, out_dir)
+
+
+def _announce(run: Run, studies: Studies, batch_size: int, tell: Callable[[EpochStart], None], epoch: int) -> None:
+    tell(EpochStart(run.accelerator, run.model, studies, run.log.out_dir, epoch, batch_size))
 
 
 def begin(model: nn.Module, studies: Studies, config: LoopConfig, out_dir: Path, stage: Stage) -> Run:

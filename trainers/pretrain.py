@@ -122,7 +122,7 @@ def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: Pretra
     Stages that are done are read from their last checkpoint.
     """
     stages, loop, out = recipe.preset(config.preset).stages, config.loop, config.out
-    watch = Watch(sets.val, recipe.heat)
+    watch = Watch(sets.val, recipe.heat, recipe.before_epoch)
     if len(stages) == 1:
         return train(model, sets.train, loop, out, stages[0], watch)
     trainable = trainable_names(model)

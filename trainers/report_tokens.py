@@ -91,7 +91,7 @@ class ReportTokens:
             whole = row.findings if whole.endswith(("Not given.", "Not given")) else whole
             read = self.tokenizer.encode_released
             return Texts(read(row.findings, longest), read(whole, longest))
-        findings, impression = (_sentences(text, is_mirrored) for text in (row.findings, row.impression))
+        findings, impression = (read_sentences(text, is_mirrored) for text in (row.findings, row.impression))
         read_split = self.tokenizer.encode_sentences
         return Texts(read_split(findings, longest), read_split(findings + impression, longest))
 
@@ -106,6 +106,7 @@ def read_reports(root: Path) -> list[ReportRow]:
     return rows
 
 
-def _sentences(text: str, is_mirrored: bool) -> list[str]:
+def read_sentences(text: str, is_mirrored: bool) -> list[str]:
+    """Sentences of a text; of a mirrored study with left and right swapped."""
     spans = split_sentences(text)
     return [swap_side(span.text) if is_mirrored else span.text for span in spans]

@@ -69,7 +69,7 @@ def open_studies(
     rows = {row.study_id: row for row in read_reports(root)}
     kept = request.out / SPLITS
     split = read_split(kept, list(rows)) if kept.is_file() else split_studies(list(rows), request.split)
-    sources = recipe.fields(FieldContext(root, rows, tokenizer, request.reports, view, model))
+    sources = recipe.fields(FieldContext(root, rows, tokenizer, request.reports, view, model, request.out / CACHE))
     longest = recipe.longest_text(model)
     if request.reports.max_tokens > longest and any(isinstance(source, ReportTokens) for source in sources):
         raise ConfigError(

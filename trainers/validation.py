@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,23 @@ SentenceHeat = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """Model and batch -> where the sentences of its first study are found: (S, gx, gy, gz), higher = more likely."""
 
 
+class EpochStart(NamedTuple):
+    """An epoch that is about to be drawn, or to be continued."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    studies: Studies
+    out_dir: Path
+    number: int  # from 0
+    batch_size: int  # studies that the model takes at once
+
+
 class Watch(NamedTuple):
     """What is looked at while a run goes on."""
 
     studies: Studies | None = None  # not trained on
     heat: SentenceHeat | None = None  # of recipes that align sentences with patches
+    before_epoch: Callable[[EpochStart], None] | None = None  # of recipes whose training set learns from the model
 
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
@@ -45,9 +58,9 @@ def validate(
 ) -> dict[str, float]:
     """Mean losses over all studies, the last batch filled up with the first ones; the same draws every time."""
     sums: dict[str, Tensor] = {}
-    plan = _plan(len(studies), batch_size, accelerator)
+    plan = plan_all(len(studies), batch_size, accelerator)
     model.eval()
-    with _fork_random(accelerator), unsharded(model) as plain:
+    with fork_random(accelerator), unsharded(model) as plain:
         for batch in read_batches(studies, plan, seed=0):
             with accelerator.autocast():
                 losses = dict(plain(to_device(batch, accelerator.device)))
@@ -63,19 +76,19 @@ def picture_heat(accelerator: Accelerator, model: nn.Module, studies: Studies, h
     """Slices of the first study with the heat of its first sentences: (rows, columns, 3) uint8."""
     batch = to_device(next(read_batches(studies, [[0]], seed=0)), accelerator.device)
     model.eval()
-    with _fork_random(accelerator), unsharded(model) as plain, accelerator.autocast():
+    with fork_random(accelerator), unsharded(model) as plain, accelerator.autocast():
         found = heat(plain, batch)
     model.train()
     return draw_heat(batch["image"][0, 0].float().cpu().numpy(), found.float().cpu().numpy())
 
 
-def _fork_random(accelerator: Accelerator) -> AbstractContextManager[None]:
+def fork_random(accelerator: Accelerator) -> AbstractContextManager[None]:
     """Leaves the random numbers of the training as they are."""
     is_gpu = accelerator.device.type == "cuda"
     return torch.random.fork_rng(devices=[accelerator.device] if is_gpu else [])
 
 
-def _plan(count: int, batch_size: int, accelerator: Accelerator) -> list[list[int]]:
+def plan_all(count: int, batch_size: int, accelerator: Accelerator) -> list[list[int]]:
     """Batches of this process that together hold every study, in order."""
     world, rank = accelerator.num_processes, accelerator.process_index
     whole = batch_size * world

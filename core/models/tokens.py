@@ -85,6 +85,12 @@ class ReportTokenizer:
         padded = torch.tensor(ids + [PAD] * (length - len(ids)))
         return Encoding(padded, torch.arange(length) < len(ids), self.sentence_map_released(padded[None])[0])
 
+    def encode_padded(self, text: str, length: int) -> Encoding:
+        """A whole text as it is, "[CLS] " in front, cut and padded to `length`; no token belongs to a sentence."""
+        ids = [CLS, *self._tokenizer.encode(_spaced(text), add_special_tokens=False).ids][:length]
+        padded = torch.tensor(ids + [PAD] * (length - len(ids)))
+        return Encoding(padded, torch.arange(length) < len(ids), torch.zeros(length, dtype=torch.int16))
+
     def encode_sentences(self, sentences: Sequence[str], max_tokens: int) -> Encoding:
         """Sentences that were split beforehand: [CLS], then each one's tokens under its number; [CLS] has none.
 

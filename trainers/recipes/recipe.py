@@ -16,11 +16,12 @@ from core.models.tokens import ReportTokenizer
 from core.preprocess import Size3
 from core.retrieval.table import ReportRow
 from trainers.crops import DataView
+from trainers.folder import CACHE
 from trainers.loop import LoopConfig
 from trainers.report_tokens import ReportConfig, ReportTokens
 from trainers.sources import BUILDERS, FieldSource
 from trainers.stage import Stage
-from trainers.validation import SentenceHeat
+from trainers.validation import EpochStart, SentenceHeat
 
 
 class RecipeModel(Protocol):
@@ -48,6 +49,7 @@ class FieldContext(NamedTuple):
     reports: ReportConfig
     view: DataView
     model: Any  # the recipe's model config
+    cache: Path = Path(CACHE)  # folder for prepared volumes
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Recipe:
     """Beginnings of the names that a file of `--init` must hold."""
     heat: SentenceHeat | None = None
     """Where a model of it finds sentences, for pictures in the log; None = it does not point."""
+    before_epoch: Callable[[EpochStart], None] | None = None
+    """Called before every epoch, for training sets that learn from the model."""
     builders: Mapping[str, str] = field(default_factory=lambda: BUILDERS)
     """Batch field -> command that makes what it is read from."""
 
