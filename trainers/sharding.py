@@ -117,11 +117,16 @@ def finish_gradients(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
-    """Scale gradients down to a norm of at most `limit`; returns their norm before that, over all processes."""
+    """Scale gradients down to a norm of at most `limit`; returns their norm before that, over all processes.
+
+    0 where there is no gradient at all.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     cut = [parameter for parameter in trained if isinstance(parameter, DTensor)]
     groups = [group for group in (cut, [p for p in trained if not isinstance(p, DTensor)]) if group]
     norms = [whole(torch.nn.utils.get_total_norm([p.grad for p in group if p.grad is not None])) for group in groups]
+    if not norms:
+        return 0.0
     norm = torch.stack(norms).norm() if len(norms) > 1 else norms[0]
     for group in groups:
         torch.nn.utils.clip_grads_with_norm_(group, limit, norm)

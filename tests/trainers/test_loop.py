@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,38 @@ def test_a_killed_reader_is_named(tmp_path):
 
     with pytest.raises(ConfigError, match="A process that reads studies was killed.*--loop.workers"):
         train(a_model(), Deadly(tiny_tokenizer()), a_config(4, workers=1), tmp_path)
+
+
+@pytest.mark.training
+def test_a_batch_that_teaches_nothing_leaves_the_weights_alone(tmp_path):
+    """Not even their decay changes them."""
+
+    class Silent(TinyStudies):
+        def __getitem__(self, index: int) -> dict:
+            sample = super().__getitem__(index)
+            sample["sentence_target_valid"][:] = False
+            return sample
+
+    weights = LossWeights(0, 0, 0, 0, grounding=1.0)
+    before = a_model(weights=weights).state_dict()
+    model = train(a_model(weights=weights), Silent(tiny_tokenizer()), a_config(3), tmp_path)
+    assert log_of(tmp_path)[-1]["losses"]["total"] == 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.training
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
+    config = a_config(4, checkpoint_every=2, batch_size=2)
+    whole = train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    (tmp_path / "killed" / "step-0000004").rename(tmp_path / "killed" / ".step-0000004.part")
+    (tmp_path / "killed" / ".step-0000004.part" / STATE).write_bytes(b"half")
+    with (tmp_path / "killed" / LOG).open("a") as log:
+        log.write('{"step": 4, "los')
+    continued = train(a_model(), TinyStudies(tiny_tokenizer()), config, tmp_path / "killed")
+    assert sorted(p.name for p in (tmp_path / "killed").glob("*step*")) == ["step-0000002", "step-0000004"]
+    assert all(torch.equal(value, continued.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert [entry["step"] for entry in log_of(tmp_path / "killed")] == [1, 2, 3, 4]
 
 
 def test_a_missing_input_stops_before_the_first_step(tmp_path):

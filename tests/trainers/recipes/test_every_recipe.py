@@ -26,7 +26,7 @@ FILES = {"organ-text": "organ_text.json", "organ-state": "organ_state.json", "tr
 OPTIONS = (
     "--preset tiny --loop.cpu --loop.accumulate 1 --loop.optim.steps 4 --loop.optim.epochs 0 "
     "--loop.optim.warmup-steps 1 --loop.checkpoint-every 2 --loop.log.every 1 "
-    "--view.spacing-mm 12 12 18 --split.val-share 0"
+    "--view.spacing-mm 16 16 32 --split.val-share 0"
 )
 
 
@@ -111,4 +111,5 @@ def test_two_processes_have_the_losses_of_one(pairs, name):
         logs.append([json.loads(line)["losses"] for line in lines])
     assert len(logs[0]) == len(logs[1]) > 0
     for step, (one, two) in enumerate(zip(*logs, strict=True)):
+        assert one["total"] > 0, step
         assert two == pytest.approx(one, rel=1e-3, abs=1e-4), step
