@@ -108,12 +108,17 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def finish_gradients(model: nn.Module, accelerator: Accelerator) -> None:
-    """Average what a sharded model does not average by itself: gradients of scalars, which cannot be cut."""
+    """Average what a sharded model does not average by itself: gradients of scalars, which cannot be cut.
+
+    A scalar that no process used keeps no gradient, and therefore no step, as weights in shards do.
+    """
     accelerator.unscale_gradients()
     if isinstance(model, FSDPModule):
         for scalar in filter(lambda parameter: parameter.requires_grad, _scalars(model)):
             gradient = torch.zeros_like(scalar) if scalar.grad is None else scalar.grad
-            scalar.grad = accelerator.reduce(gradient, "mean")
+            is_used = gradient.new_tensor(float(scalar.grad is not None))
+            mean, used = accelerator.reduce(torch.stack([gradient, is_used]), "mean")
+            scalar.grad = mean if used > 0 else None
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:

@@ -168,8 +168,9 @@ class FVLM(OrganTower):
         if lesson.comparisons:
             logits = student.similarities(lesson)
             for comparison, own, targets in zip(lesson.comparisons, logits, self._targets(lesson), strict=True):
-                if comparison.counts:
-                    losses[self.config.organs[comparison.organ]] = organ_loss(own, *targets)
+                loss = organ_loss(own, *targets)
+                # Times 0 and not left out: processes that share shards must have gradients of the same weights.
+                losses[self.config.organs[comparison.organ]] = loss if comparison.counts else loss * 0
         total = sum(losses.values(), batch["image"].new_zeros(()))
         if not total.requires_grad:  # nothing to learn here, but a loss must have a gradient: zeros
             total = total + student.text_proj.bias.sum() * 0
