@@ -20,6 +20,9 @@ class AbnormalPairs:
     """Share of the other model's predictions in the targets of abnormal samples (alpha), once the ramp is over."""
     ramp_steps: int = 0
     """Steps over which the share grows from 0; the released code has an unused ramp over two epochs."""
+    same_encoders: bool = False
+    """Whether co-teaching's second model starts with the encoders of the first, for runs that start from published
+    ones; pooling and projections differ in any case, and each model sees every other batch."""
     momentum: float = 0.995
     """How much of itself a slow copy keeps at each step."""
 

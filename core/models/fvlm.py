@@ -156,9 +156,12 @@ class FVLM(OrganTower):
             slow.requires_grad_(False)
 
     def set_stage(self, _name: str) -> None:
-        """Begin a training, of one stage only: a slow copy starts as what it follows, whatever was loaded into that."""
+        """Begin a training, of one stage only: copies start as what was loaded into this model's own parts."""
         if (slow := self._slow_copy()) is not None:
             _follow(slow, self, 0.0)
+        elif self.config.abnormal.kind == "coteach" and self.config.abnormal.same_encoders:
+            _follow(self.twin.visual_encoder, self.visual_encoder, 0.0)
+            _follow(self.twin.text_encoder, self.text_encoder, 0.0)
 
     def forward(self, batch: TensorMap) -> dict[str, Tensor]:
         """Loss by organ, 0 for organs that are not compared in this step, and their sum as "total" (spec 5)."""

@@ -41,7 +41,8 @@ class FVLMConfig:
     states: Literal["impression", "file"] = "impression"
     """Which organs are abnormal: those that the impression mentions, as released, or what organ_state.json says."""
     gather: GatherMode = "full_grad"
-    """How samples of other processes take part; released: local_grad, which trains 1/W as fast on W processes."""
+    """How samples of other processes take part. released: local_grad, by which W processes have 1/W of the gradient of
+    everything but the temperature; AdamW hardly notices."""
     texts_once: bool = True
     """Read equal texts of a batch once; the same maths, but they share dropout's noise."""
 
@@ -68,7 +69,7 @@ def paper() -> FVLMConfig:
 
     The ramp is two epochs of 430 steps (CT-RATE, 56 studies a step) of each of the two models, which train in turn.
     """
-    return replace(released(), abnormal=AbnormalPairs(kind="coteach", ramp_steps=2 * 2 * 430))
+    return replace(released(), abnormal=AbnormalPairs("coteach", ramp_steps=2 * 2 * 430, same_encoders=True))
 
 
 def tiny(vocab_size: int) -> FVLMConfig:

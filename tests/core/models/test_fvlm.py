@@ -148,6 +148,15 @@ def test_co_teaching_trains_its_two_models_in_turn():
     torch.testing.assert_close(model.eval()(batch)["total"], model_of()(batch)["total"])
 
 
+def test_co_teachings_models_may_share_the_encoders_they_start_from():
+    model = model_of(abnormal=AbnormalPairs("coteach", same_encoders=True))
+    model.set_stage("train")
+    for part in ("visual_encoder", "text_encoder"):
+        own, other = getattr(model, part).state_dict(), getattr(model.twin, part).state_dict()
+        assert all(torch.equal(value, other[name]) for name, value in own.items())
+    assert not torch.equal(model.text_proj.weight, model.twin.text_proj.weight)
+
+
 def test_a_teachers_share_grows_over_the_ramp():
     model, batch = model_of(abnormal=AbnormalPairs("ema_self", share=0.5, ramp_steps=2)), studies()
     model.set_stage("train")

@@ -21,7 +21,8 @@ def run_ranks(world: int, work: Callable[..., dict[str, torch.Tensor]], folder: 
 
 def _run(rank: int, world: int, port: int, work: Callable, folder: str, arguments: tuple) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
     dist.init_process_group("gloo", rank=rank, world_size=world)
     torch.save(work(rank, *arguments), Path(folder) / f"rank{rank}.pt")
     dist.destroy_process_group()
