@@ -26,6 +26,8 @@ def plan(work: Path) -> dict[str, list[str]]:
         "heat_maps": [],
         "text_search": ["--reports", "100000", "--index", str(work / "index")],
         "memory": [],
+        "prepare": [],
+        "crop_reads": [],
     }
     reports = ROOT.parent / "shared/data/reports/chest_ct_reports_18_labels.csv"
     if reports.exists():

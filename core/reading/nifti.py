@@ -17,7 +17,9 @@ from core.reading.scan import DAMAGE, HuArray, Scan, geometry_warnings, require_
 IsalError = cast("type[Exception]", igzip_lib.IsalError)  # its stub calls the class an instance
 GZIP_DAMAGE = (*DAMAGE, zlib.error, IsalError)
 SLAB_BYTES = 2**25
-"""Bytes read at a time."""
+"""Bytes turned into voxels at a time."""
+PIECE_BYTES = 2**20
+"""Bytes unpacked at a time: what stays in the processor's cache is unpacked a third faster."""
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """xyzt_units of the header (unknown, metre, mm, micron) -> mm; the standard's default is mm."""
 Header = nib.Nifti1Header | nib.Nifti2Header
@@ -102,7 +104,7 @@ def _fill(array: HuArray, stream: BinaryIO, facts: NiftiFacts, progress: Progres
 def _read_exactly(stream: BinaryIO, part: memoryview) -> None:
     done = 0
     while done < len(part):
-        count = stream.readinto(part[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(part[done : done + PIECE_BYTES])  # type: ignore[attr-defined]
         if not count:
             raise EOFError("fewer voxels than its header promises")
         done += count

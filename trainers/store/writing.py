@@ -106,9 +106,9 @@ def _write_array(group: zarr.Group, name: str, values: np.ndarray, chunk: tuple[
 
 
 def _settle(folder: Path) -> None:
-    """Have the disk take everything before the folder gets its name, so that a power cut leaves no empty study."""
+    """Have the disk take every file before the folder gets its name, so that a power cut leaves no empty study."""
     for place, _, names in os.walk(folder):
-        for name in [".", *names]:
+        for name in names:
             handle = os.open(Path(place) / name, os.O_RDONLY)
             try:
                 os.fsync(handle)
