@@ -12,23 +12,18 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import tyro
 
-from core.errors import AsapError, StorageError
+from core.errors import AsapError
+from trainers.outcomes import Outcome, collect, summarise
 from trainers.preparation.metadata import read_metadata
 from trainers.preparation.organs import read_names
-from trainers.preparation.study import Outcome, StudyOptions, prepare_into
+from trainers.preparation.study import StudyOptions, prepare_into
 from trainers.preparation.tree import IdRule, Job, find_jobs
-from trainers.spread import Done, Lost, SpreadConfig, report_progress, spread
+from trainers.spread import SpreadConfig, spread
 from trainers.store.layout import clear_abandoned, list_studies, make_store
-
-FAILURES = "failures.jsonl"
-LISTED = 100
-"""Most files that the printed document lists; failures.jsonl has all."""
-PROGRESS_S = 10.0
-"""Seconds between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +60,15 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     due = [job for job in jobs if job.study_id not in finished][: config.limit]
     work = partial(prepare_into, config.out, _with_masks(config))
     began = time.monotonic()
-    try:
-        with (config.out / FAILURES).open("w", encoding="utf-8") as log:
-            outcomes = _collect(spread(work, due, config.spread), len(due), log)
-    except OSError as error:
-        raise StorageError(f"{config.out / FAILURES} cannot be written ({error.strerror}). Free some disk.") from error
-    failed = [one for one in outcomes if one.reason]
-    noted = [one for one in outcomes if not one.reason and (one.warnings or one.mended)]
+    done = spread(work, due, config.spread)
+    outcomes = collect(done, len(due), config.out, lambda job: Outcome(job.study_id, job.name))
     return {
         "store": str(config.out),
         "found": len(jobs),
         "finished_before": len([job for job in jobs if job.study_id in finished]),
-        "prepared": len(outcomes) - len(failed),
-        "failed": len(failed),
         "half_written_removed": abandoned,
         "seconds": round(time.monotonic() - began, 1),
-        "failures": [_describe(one) for one in failed[:LISTED]],
-        "notes": [{"study_id": one.study_id, "notes": [*one.mended, *one.warnings]} for one in noted[:LISTED]],
+        **summarise(outcomes),
     }
 
 
@@ -95,32 +82,6 @@ def _find(config: PrepareConfig) -> list[Job]:
 def _with_masks(config: PrepareConfig) -> StudyOptions:
     """A tree of masks is a promise that every study has one."""
     return replace(config.study, needs_mask=config.study.needs_mask or config.masks is not None)
-
-
-def _collect(done: Any, total: int, log: IO[str]) -> list[Outcome]:
-    """Outcomes as they come, failures logged at once, a line of progress now and then."""
-    outcomes: list[Outcome] = []
-    began = told = time.monotonic()
-    for item in done:
-        outcome = _outcome_of(item)
-        outcomes.append(outcome)
-        if outcome.reason:
-            log.write(json.dumps(_describe(outcome)) + "\n")
-            log.flush()
-        if time.monotonic() - told > PROGRESS_S:
-            told = time.monotonic()
-            report_progress(len(outcomes), sum(1 for one in outcomes if one.reason), total, began)
-    return outcomes
-
-
-def _outcome_of(done: Done[Job, Outcome]) -> Outcome:
-    if isinstance(done.result, Lost):
-        return Outcome(done.item.study_id, done.item.name, done.result.reason)
-    return done.result
-
-
-def _describe(outcome: Outcome) -> dict[str, str]:
-    return {"study_id": outcome.study_id, "file": outcome.name, "reason": outcome.reason}
 
 
 def main(config: PrepareConfig) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from core.errors import ConfigError, StorageError
+from core.errors import AsapError, ConfigError
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -58,7 +58,8 @@ class Done(NamedTuple, Generic[J, R]):
 def spread(work: Callable[[J], R], items: Sequence[J], config: SpreadConfig) -> Iterator[Done[J, R]]:
     """Apply `work` to every item, in any order; a worker that is killed costs one item, not the run.
 
-    `work` and items are sent to other processes. StorageError from `work` ends the run.
+    `work` and items are sent to other processes. `work` deals with what concerns one item; an AsapError from it, such
+    as a full disk or missing weights, concerns every item and ends the run. Any other fault is listed.
     """
     if config.engine == "dask":
         yield from _spread_dask(work, items, config)
@@ -122,7 +123,7 @@ def _try_alone(work: Callable[[J], R], item: J) -> Done[J, R]:
 def _result_of(future: Future) -> Any:
     """The result; a fault of the function as `Lost`, so that one item cannot end a run of days."""
     fault = future.exception()
-    if isinstance(fault, StorageError | BrokenProcessPool):
+    if isinstance(fault, AsapError | BrokenProcessPool):
         raise fault
     if fault is not None:
         return Lost(f"Unexpected {type(fault).__name__}: {fault}. This is a fault of the program: please report it.")
@@ -175,7 +176,7 @@ def _submit_all(client: Any, work: Callable[[J], R], items: Sequence[J]) -> Iter
             completed.add(future)
         future = next(completed)
         fault = future.exception() if future.status == "error" else None
-        if isinstance(fault, StorageError):
+        if isinstance(fault, AsapError):
             raise fault
         item = in_hand.pop(future.key)
         yield Done(item, future.result() if fault is None else Lost(f"{type(fault).__name__}: {fault}"))

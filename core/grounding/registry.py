@@ -54,8 +54,13 @@ def load_engine(name: str, assets: Path, models: Path, device: str = "auto") -> 
 
     place = choose_device(device)
     if name == "asap":
-        return open_published(models / "asap", place)
-    return open_model_folder(assets / "models" / BUNDLED if name == BUNDLED else models / name, place)
+        return open_published(weights_folder(name, assets, models), place)
+    return open_model_folder(weights_folder(name, assets, models), place)
+
+
+def weights_folder(name: str, assets: Path, models: Path) -> Path:
+    """Where the files of an engine lie."""
+    return assets / "models" / BUNDLED if name == BUNDLED else models / name
 
 
 def choose_device(wish: str) -> str:

@@ -11,8 +11,9 @@ from dicom_series import axes_affine
 
 from core.errors import ConfigError
 from core.structures import BY_NAME
+from trainers.outcomes import FAILURES
 from trainers.preparation.study import StudyOptions
-from trainers.prepare import FAILURES, PrepareConfig, prepare
+from trainers.prepare import PrepareConfig, prepare
 from trainers.spread import SpreadConfig
 from trainers.store.reading import StudyStore
 
@@ -40,7 +41,7 @@ def tree(tmp_path):
 
 def test_bad_files_are_listed_and_stop_nothing(tree, tmp_path):
     told = prepare(PrepareConfig(tree, tmp_path / "store", tmp_path / "masks", spread=SpreadConfig(workers=2)))
-    assert (told["found"], told["prepared"], told["failed"]) == (7, 3, 4)
+    assert (told["found"], told["done"], told["failed"]) == (7, 3, 4)
     reasons = {one["study_id"]: one["reason"] for one in told["failures"]}
     assert set(reasons) == {"nan", "four_d", "short", "no_mask"}
     assert "NaN" in reasons["nan"]
@@ -55,7 +56,7 @@ def test_bad_files_are_listed_and_stop_nothing(tree, tmp_path):
 def test_finished_studies_are_kept_and_half_written_ones_redone(tree, tmp_path):
     config = PrepareConfig(tree, tmp_path / "store", spread=HERE, limit=2)
     first = prepare(config)
-    assert first["prepared"] + first["failed"] == 2
+    assert first["done"] + first["failed"] == 2
     finished = StudyStore(tmp_path / "store").study_ids
     stamp = {name: (tmp_path / f"store/studies/{name}/zarr.json").stat().st_mtime_ns for name in finished}
     (tmp_path / f"store/studies/.part-train_3_a_1.{os.uname().nodename}.999999/hu").mkdir(parents=True)
@@ -74,7 +75,7 @@ def test_the_command_prints_one_document_and_takes_plain_options(tree, tmp_path)
     command += ["--metadata", str(tmp_path / "metadata.csv"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["prepared"] == 4
+    assert json.loads(done.stdout)["done"] == 4
     store = StudyStore(tmp_path / "store")
     assert store.settings.spacing_mm == (1.0, 1.0, 3.0)
     assert store.read_volume("train_1_a_1").hu.max() == 350
@@ -95,7 +96,7 @@ def test_the_table_mends_blank_headers(tmp_path):
     without = prepare(PrepareConfig(tmp_path / "data", tmp_path / "store", spread=HERE))
     assert "header is blank" in without["failures"][0]["reason"]
     told = prepare(PrepareConfig(tmp_path / "data", tmp_path / "store", metadata=table, spread=HERE))
-    assert told["prepared"] == 1
+    assert told["done"] == 1
     assert len(told["notes"][0]["notes"]) == 2
     save_nifti(tmp_path / "whole/x_1.nii.gz", a_ct(), axes_affine("LPS"))
     prepare(PrepareConfig(tmp_path / "whole", tmp_path / "other", spread=HERE))
@@ -121,7 +122,7 @@ def test_dask_prepares_the_same_store_with_two_workers(tree, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["prepared"], told["failed"]) == (local["prepared"], local["failed"])
+    assert (told["done"], told["failed"]) == (local["done"], local["failed"])
     ours, theirs = StudyStore(tmp_path / "local"), StudyStore(tmp_path / "dask")
     assert ours.study_ids == theirs.study_ids
     for study_id in ours.study_ids:

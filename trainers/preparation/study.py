@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import nibabel.orientations as nio
 import numpy as np
@@ -16,6 +16,7 @@ from core.reading.limits import DEFAULT_LIMITS
 from core.reading.scan import Scan
 from core.resample import resample
 from core.volume import Grid, Volume, ras_axes, ras_grid
+from trainers.outcomes import Outcome
 from trainers.preparation.headers import mend_scan
 from trainers.preparation.organs import Organs, is_prepared, read_names, read_organs, segment_organs
 from trainers.preparation.tree import Job
@@ -43,16 +44,6 @@ class StudyOptions:
     """Shift values that were visibly never rescaled, or rescaled twice; otherwise they are refused."""
 
 
-class Outcome(NamedTuple):
-    """What became of one file."""
-
-    study_id: str
-    name: str  # the file, below the root
-    reason: str = ""  # why it is not in the store; "" = it is
-    mended: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 def prepare_into(root: Path, options: StudyOptions, job: Job) -> Outcome:
     """Prepare one file and put it into the store at `root`; a file that cannot be used gives a reason.
 
@@ -69,7 +60,7 @@ def prepare_into(root: Path, options: StudyOptions, job: Job) -> Outcome:
     except MemoryError as error:
         raise StorageError(f"{job.name} does not fit into memory. Use fewer --workers.") from error
     write_study(root, study, options.store)
-    return Outcome(job.study_id, job.name, "", study.facts["mended"], study.facts["warnings"])
+    return Outcome(job.study_id, job.name, "", (*study.facts["mended"], *study.facts["warnings"]))
 
 
 def prepare_study(job: Job, options: StudyOptions) -> PreparedStudy:

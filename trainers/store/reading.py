@@ -40,7 +40,7 @@ class StoredArray:
 
 
 class StudyStore:
-    """The finished studies of a store as they are now. Small to copy to other processes; opens files when asked."""
+    """The finished studies of a store as they are now; files are opened when asked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -6,6 +6,7 @@ from ct_tree import BLOCK, SHAPE, a_ct, block_mask, save_nifti
 from torch.utils.data import DataLoader
 
 from core.errors import ConfigError
+from core.retrieval.table import ReportRow
 from core.structures import BY_NAME
 from trainers.crops import DataView
 from trainers.folder import FolderImages
@@ -15,6 +16,7 @@ from trainers.spread import SpreadConfig
 from trainers.store.images import StoreImages
 from trainers.store.layout import StoreSettings
 from trainers.store.reading import StudyStore
+from trainers.studies import open_images
 
 AFFINE = np.array([[-0.8, 0, 0, 20], [0, -0.9, 0, 10], [0, 0, 2.5, -30], [0, 0, 0, 1]])  # LPS on disk
 VIEW = DataView(spacing_mm=(1.5, 1.5, 3.0), crop=(16, 16, 8), mirror_chance=0.5)
@@ -35,7 +37,7 @@ def data(tmp_path_factory):
                 root / "volumes", root / resample, root / "masks", study=options, spread=SpreadConfig(workers=0)
             )
         )
-        assert told["prepared"] == 2
+        assert told["done"] == 2
     return root
 
 
@@ -114,3 +116,12 @@ def test_the_block_is_where_the_mask_says(data):
     assert (structures == HEART).sum() == pytest.approx(
         np.prod([s.stop - s.start for s in BLOCK]) * 1.8 / 6.75, rel=0.2
     )
+
+
+def test_training_takes_the_store_of_a_data_folder_where_there_is_one(data, tmp_path):
+    rows = [ReportRow(f"{name}.nii.gz", "Heart is normal.", "") for name in "ab"]
+    assert isinstance(open_images(data, rows, VIEW, tmp_path, with_masks=True), FolderImages)
+    (tmp_path / "store").symlink_to(data / "smooth")
+    images = open_images(tmp_path, rows, VIEW, tmp_path / "cache", with_masks=True)
+    assert isinstance(images, StoreImages)
+    assert images.read("a.nii.gz", np.random.default_rng(0)).hu.shape == (16, 16, 8)
