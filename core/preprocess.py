@@ -62,7 +62,7 @@ def resample_smoothly(
 ) -> tuple[np.ndarray, Grid]:
     """The mended step: average before thinning out, keep place and direction, round. -> int16 and its grid."""
     target = spaced_grid(grid, np.array(target_mm))
-    values = resample_smooth(np.clip(hu, *limits_hu), grid, target, fill=limits_hu[0])
+    values = resample_smooth(np.clip(hu, *_bounds(hu, limits_hu)), grid, target, fill=limits_hu[0])
     return np.rint(values).astype(np.int16), target
 
 
@@ -93,10 +93,15 @@ def crop_and_pad(array: np.ndarray, start: Size3, size: Size3) -> np.ndarray:
 
 def _clip_to_floats(hu: np.ndarray, limits_hu: tuple[float, float]) -> np.ndarray:
     """Clipped float32 (X, Y, Z), C-ordered; an array in a file's order is turned on the way, plane by plane."""
-    floats = np.empty(hu.shape, np.float32)
-    limits = np.array(limits_hu)
-    if hu.dtype == np.int16 and (limits == np.rint(limits)).all():  # integers are clipped three times as fast
-        limits = np.clip(limits, -32768, 32767).astype(np.int16)
+    floats, bounds = np.empty(hu.shape, np.float32), _bounds(hu, limits_hu)
     for at in range(hu.shape[1]):
-        floats[:, at] = np.ascontiguousarray(np.clip(hu[:, at], *limits))
+        floats[:, at] = np.ascontiguousarray(np.clip(hu[:, at], *bounds))
     return floats
+
+
+def _bounds(hu: np.ndarray, limits_hu: tuple[float, float]) -> np.ndarray:
+    """The limits as int16 where that changes nothing: numpy would turn a whole CT to float64 to clip it by floats."""
+    limits = np.array(limits_hu)
+    if hu.dtype != np.int16 or (limits != np.rint(limits)).any():
+        return limits
+    return np.clip(limits, -32768, 32767).astype(np.int16)

@@ -36,23 +36,19 @@ def collect(
     """
     outcomes: list[Outcome] = []
     failed, began = 0, time.monotonic()
-    told = began
-    try:
-        with (folder / FAILURES).open("w", encoding="utf-8") as log:
-            for item in done:
-                outcome = item.result
-                if isinstance(outcome, Lost):
-                    outcome = name_of(item.item)._replace(reason=outcome.reason)
-                outcomes.append(outcome)
-                if outcome.reason:
-                    failed += 1
-                    log.write(json.dumps(_describe(outcome)) + "\n")
-                    log.flush()
-                if time.monotonic() - told > PROGRESS_S:
-                    told = time.monotonic()
-                    report_progress(len(outcomes), failed, total, began)
-    except OSError as error:
-        raise StorageError(f"{folder / FAILURES} cannot be written ({error.strerror}). Free some disk.") from error
+    told, log = began, folder / FAILURES
+    _append(log, "", "w")
+    for item in done:
+        outcome = item.result
+        if isinstance(outcome, Lost):
+            outcome = name_of(item.item)._replace(reason=outcome.reason)
+        outcomes.append(outcome)
+        if outcome.reason:
+            failed += 1
+            _append(log, json.dumps(_describe(outcome)) + "\n")
+        if time.monotonic() - told > PROGRESS_S:
+            told = time.monotonic()
+            report_progress(len(outcomes), failed, total, began)
     return outcomes
 
 
@@ -70,3 +66,11 @@ def summarise(outcomes: list[Outcome]) -> dict[str, Any]:
 
 def _describe(outcome: Outcome) -> dict[str, str]:
     return {"study_id": outcome.study_id, "file": outcome.file, "reason": outcome.reason}
+
+
+def _append(log: Path, line: str, mode: str = "a") -> None:
+    try:
+        with log.open(mode, encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise StorageError(f"{log} cannot be written ({error.strerror}). Free some disk.") from error

@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 AHEAD = 2
 """Items handed out per worker: few, for those in hand when a worker dies are tried again one by one."""
+CONNECT_S = 30
+"""Seconds to wait for a scheduler."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,11 @@ def _spread_dask(work: Callable[[J], R], items: Sequence[J], config: SpreadConfi
     # a file that kills its worker is not handed to others
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         if config.scheduler is not None:
-            with Client(config.scheduler, timeout="30s") as client:
+            try:
+                client = Client(config.scheduler, timeout=CONNECT_S)
+            except OSError as error:
+                raise ConfigError(f"No Dask scheduler answers at {config.scheduler}; start one or wait.") from error
+            with client:
                 yield from _submit_all(client, work, items)
             return
         with (
