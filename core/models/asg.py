@@ -97,7 +97,7 @@ class ReportEncoder(nn.Module):
         places = None if self.config.fixes.word_order else torch.zeros_like(ids)
         states = self.model(ids, is_real, places)
         words = merge_words(states, number_words(ids, is_real, self.continues))
-        return Read(states, words, self.global_embed(states[:, 0]), self._project_words(words))
+        return Read(states, words, self.global_embed(words.report), self._project_words(words))
 
     def _project_words(self, words: Words) -> Tensor:
         """(B, W, E) of all slots as released, or of real words with zeros elsewhere."""

@@ -9,6 +9,7 @@ from torch import Tensor
 class Words(NamedTuple):
     """The words of each text without [CLS]; W = T - 1 slots, the last ones empty."""
 
+    report: Tensor  # (B, D), [CLS]
     vectors: Tensor  # (B, W, D), zero rows in empty slots
     is_real: Tensor  # (B, W) bool, True = a word ([SEP] counts as one where a text ends with it)
     number: Tensor  # (B, T) int64, word of each token: w + 1 for slot w, 0 for [CLS], -1 for padding
@@ -26,10 +27,14 @@ def number_words(ids: Tensor, is_real: Tensor, continues: Tensor) -> Tensor:
 
 
 def merge_words(states: Tensor, number: Tensor) -> Words:
-    """Sum the pieces of every word (ASG spec 3): states (B, T, D), number (B, T) as `number_words` gives it."""
-    slots = torch.arange(1, number.shape[1], device=number.device)
-    belongs = number[:, None, :] == slots[:, None]  # (B, W, T)
-    return Words(belongs.to(states.dtype) @ states, belongs.any(dim=-1), number)
+    """Sum the pieces of every word (ASG spec 3): states (B, T, D), number (B, T) as `number_words` gives it.
+
+    A piece that goes on with [CLS], which no text has, is added to it.
+    """
+    slots = torch.arange(number.shape[1], device=number.device)
+    belongs = number[:, None, :] == slots[:, None]  # (B, 1 + W, T)
+    merged = belongs.to(states.dtype) @ states
+    return Words(merged[:, 0], merged[:, 1:], belongs[:, 1:].any(dim=-1), number)
 
 
 def label_words(labels: Tensor, number: Tensor) -> Tensor:

@@ -149,6 +149,7 @@ def test_pieces_are_summed_into_words():
     assert number.tolist() == [[0, 1, 1, 1, 2, -1], [0, 1, -1, -1, -1, -1]]
     states = torch.arange(12.0).reshape(2, 6, 1)
     words = merge_words(states, number)
+    assert words.report[..., 0].tolist() == [0, 6]
     assert words.vectors[..., 0].tolist() == [[6, 4, 0, 0, 0], [7, 0, 0, 0, 0]]
     assert words.is_real.tolist() == [[True, True, False, False, False], [True, False, False, False, False]]
     labels = torch.tensor([[9, 1, 1, 1, 2, 5], [9, 3, 5, 5, 5, 5]])

@@ -47,7 +47,7 @@ class Outputs:
             "text_states": read.states,
             "image_global": seen.study,
             "patch_local": seen.patches,
-            "report_feat": read.states[:, 0],
+            "report_feat": read.words.report,
             "word_feat": read.words.vectors,
             "word_local": read.local,
             "report_global": read.study,
