@@ -1,6 +1,7 @@
 """ASG (arXiv 2403.09294): reports, regions and tags, each compared with the image."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from core.models.asg_losses import (
 from core.models.bert import initialise_bert
 from core.models.contrast import contrast, plan_gather
 from core.models.organ_pool import organ_fractions, pool_mean
+from core.models.processes import count_everywhere
 from core.models.projection import ProjectionHead
 from core.models.tag_decoder import TagDecoder
 from core.models.text import BertBody
@@ -28,6 +30,8 @@ from core.models.vit import VisionTransformer3d
 from core.models.words import Words, label_words, merge_words, number_words
 
 TensorMap = Mapping[str, Tensor]
+FULL_WIDTH = 768
+"""Of BERT, whose weights start with a standard deviation of 0.02."""
 
 
 class Seen(NamedTuple):
@@ -90,7 +94,8 @@ class ReportEncoder(nn.Module):
         self.model = BertBody(config.text)
         self.global_embed = ProjectionHead(config.text.width, config.heads)
         self.local_embed = ProjectionHead(config.text.width, config.heads)
-        self.model.apply(initialise_bert)
+        narrow = max(1.0, FULL_WIDTH / config.text.width) ** 0.5  # else [CLS] would hardly see the words
+        self.model.apply(partial(initialise_bert, std=0.02 * narrow))
         self.register_buffer("continues", torch.zeros(config.text.vocab_size, dtype=torch.bool))
 
     def forward(self, ids: Tensor, is_real: Tensor) -> Read:
@@ -164,7 +169,7 @@ class ASG(nn.Module):
         weights, losses = self.config.weights, {}
         seen = self.img_encoder_q(batch["image"])
         if weights.irl > 0:
-            losses["irl"] = tag_loss(self.irl(seen.memory), batch["tags"], self.config.ignore_unmentioned)
+            losses["irl"] = self._tag_loss(self.irl(seen.memory), batch["tags"])
         if weights.ira + weights.arsa + weights.erl > 0:
             read = self.text_encoder_q(batch["report_ids"], batch["report_attn"])
             with torch.autocast(batch["image"].device.type, enabled=False):  # bf16 over 0.07 would be a coarse stair
@@ -198,6 +203,12 @@ class ASG(nn.Module):
         rows = torch.arange(len(about), device=about.device)[:, None]
         return rearrange(about[rows, sentence], "b w o -> b o w")
 
+    def _tag_loss(self, logits: Tensor, tags: Tensor) -> Tensor:
+        """IRL; means over mentioned tags, whose number differs, are over all processes."""
+        if not self.config.ignore_unmentioned:
+            return tag_loss(logits, tags, ignore_unmentioned=False)
+        return tag_loss(logits, tags, ignore_unmentioned=True) * self._share_of((tags != 0).sum())
+
     def _study_losses(self, seen: Seen, read: Read, batch: TensorMap) -> dict[str, Tensor]:
         """IRA and ERL over the studies of the batch, or of all processes."""
         config, losses = self.config, {}
@@ -213,16 +224,19 @@ class ASG(nn.Module):
         return losses
 
     def _region_loss(self, matched: Regions) -> Tensor:
-        """ARSA; with `gather` its mean is over the valid rows of all processes."""
+        """ARSA; unless `gather` is "none" its mean is over the valid rows of all processes."""
         scores = region_sentence_scores(matched.regions, matched.sentences, matched.valid, self.config.temperature)
         targets = torch.eye(scores.shape[-1], device=scores.device).expand_as(scores)
         if self.config.shared_sentence == "soft":
             spoken = (matched.words > 0) & matched.valid[..., None]  # an absent organ's words are nobody's positives
             targets = shared_word_targets(spoken)
         pairs = region_sentence_contrast(scores, targets, matched.valid)
-        together = plan_gather(int(matched.valid.sum()), self.config.gather, scores.device)
-        own_share = together.counts[together.rank] * len(together.counts) / max(1, sum(together.counts))
-        return (pairs.image_to_text + pairs.text_to_image) * own_share
+        return (pairs.image_to_text + pairs.text_to_image) * self._share_of(matched.valid.sum())
+
+    def _share_of(self, number: Tensor) -> Tensor:
+        """Factor that turns a mean over this process's `number` of things into its part of the mean over all."""
+        total = number if self.config.gather == "none" else count_everywhere(number)
+        return number / total.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def published_weights(tensors: TensorMap) -> dict[str, Tensor]:

@@ -113,6 +113,6 @@ def tiny(vocab_size: int) -> ASGConfig:
         paper(),
         vision=VisionConfig((32, 32, 16), (8, 8, 4), width=48, depth=2, heads=4, mlp_ratio=2),
         text=replace(text, attention_dropout=0.0),
-        heads=HeadConfig(hidden=64, embed=16, norm="layer"),
+        heads=HeadConfig(hidden=64, embed=16),
         tag_decoder=TagDecoderConfig(layers=2, heads=4, mlp_width=64, dropout=0.0),
     )

@@ -215,9 +215,9 @@ class FeatureHead(nn.Module):
         return self.dense_to_output(self.LayerNorm(F.gelu(self.dense_to_hidden(states))))
 
 
-def initialise_bert(module: nn.Module) -> None:
-    """BERT's own start: normal(0, 0.02) for linear and embedding weights, zero biases; LayerNorm is left at 1, 0."""
+def initialise_bert(module: nn.Module, std: float = 0.02) -> None:
+    """BERT's own start: normal(0, std) for linear and embedding weights, zero biases; LayerNorm is left at 1, 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)

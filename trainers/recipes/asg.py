@@ -36,7 +36,7 @@ PUBLISHED_OPTIM = OptimConfig(
 )
 PUBLISHED_LOOP = LoopConfig(batch_size=72, seed=42, validate_every=156, patience=5, optim=PUBLISHED_OPTIM)
 """For 4 GPUs: 288 studies per step, 156 steps per epoch of CT-RATE. Ends after 5 epochs that validate no better."""
-TINY_LOOP = LoopConfig(batch_size=8, optim=OptimConfig(steps=200, warmup_steps=20, peak_lr=1e-3, betas=(0.9, 0.999)))
+TINY_LOOP = LoopConfig(batch_size=8, optim=OptimConfig(steps=200, warmup_steps=20, peak_lr=2e-3, betas=(0.9, 0.999)))
 
 
 def read_fields(context: FieldContext) -> Sequence[FieldSource]:
