@@ -19,13 +19,8 @@ from accelerate import PartialState
 from torch import nn
 
 from core.errors import AsapError, ConfigError
-from core.models.checkpoint import (
-    config_from_json,
-    import_weights,
-    load_strictly,
-    read_published,
-    read_weights,
-)
+from core.models.checkpoint import config_from_json, load_strictly, read_weights
+from core.models.imports import fit_weights, put_weights, read_source, start_from
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.synthesis.reports import generate_reports
@@ -66,9 +61,10 @@ class PretrainConfig:
     tokenizer: Path | None = None
     """Word-piece JSON; without it one is learned from the reports (not for the full-size presets)."""
     text: Path | None = None
-    """text.safetensors of trainers.text_encoder: vocabulary and weights of the text encoder."""
-    init: Path | None = None
-    """Published or own weights to start from; what fits is loaded, the encoder must."""
+    """text.safetensors of trainers.text_encoder, or CXR-BERT: weights of the text encoder, and its vocabulary."""
+    init: tuple[Path, ...] = ()
+    """Published weights, converted ones or earlier runs to start from, one after the other: a model of this recipe, or
+    encoders for its own (docs/weights.md). What fits is loaded, the encoder must."""
     loop: LoopConfig = field(default_factory=LoopConfig)
     """Steps, batches, precision."""
     view: DataView = field(default_factory=DataView)
@@ -97,9 +93,9 @@ def pretrain(config: PretrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     model = recipe.build(model_config)
     start_text(recipe, model, tokenizer, config.text)
-    if config.init is not None:
-        report = import_weights(model, read_published(config.init), recipe.required_parts)
-        sys.stderr.write(f"{config.init.name}: {report}\n")
+    for file in config.init:
+        source, fitted = start_from(model, recipe.name, file, recipe.required_parts)
+        sys.stderr.write(f"{file.name}, weights of {source.name}: {fitted}\n")
     trained = run_stages(model, sets, recipe, config)
     if is_main:
         about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))
@@ -109,11 +105,17 @@ def pretrain(config: PretrainConfig) -> Path:
 
 def start_text(recipe: Recipe, model: nn.Module, tokenizer: ReportTokenizer, path: Path | None) -> None:
     """Give a model the text encoder of a file, and what its recipe computes from the vocabulary before training."""
-    weights = None if path is None else read_weights(path)[0]
+    found = None if path is None else read_source([path])
+    if found is not None and found.source.name != "cxr-bert":
+        raise ConfigError(
+            f"--text {path} holds weights of {found.source.name}; expected a text encoder alone, of "
+            "trainers.text_encoder or imported as cxr-bert. Whole models are for --init."
+        )
     if recipe.start_text is not None:
+        weights = None if found is None else {f"bert.{name}": value for name, value in found.weights.items()}
         recipe.start_text(model, tokenizer, weights)
-    elif path is not None and weights is not None:
-        load_strictly(getattr(model, recipe.text_part), weights, path.name)
+    elif found is not None:
+        put_weights(model, fit_weights(found, model, recipe.name, ()))
 
 
 def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: PretrainConfig) -> nn.Module:
@@ -144,10 +146,13 @@ def _tokenizer(config: PretrainConfig, preset: Preset) -> ReportTokenizer:
     begun = config.out / TOKENIZER
     if begun.is_file():
         return ReportTokenizer.from_file(begun)
-    if config.text is not None:
-        return ReportTokenizer.from_json(read_weights(config.text)[1]["tokenizer"])
     if config.tokenizer is not None:
         return ReportTokenizer.from_file(config.tokenizer)
+    if config.text is not None:
+        words = read_weights(config.text)[1] if config.text.suffix == ".safetensors" else {}
+        if "tokenizer" not in words:
+            raise ConfigError(f"{config.text} holds no vocabulary; give its word-piece file with --tokenizer.")
+        return ReportTokenizer.from_json(words["tokenizer"])
     if preset.wants_vocabulary and config.model is None:
         raise ConfigError(
             f"Preset {config.preset} has a published text encoder, such as CXR-BERT; give its word-piece file with "

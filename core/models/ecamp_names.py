@@ -1,7 +1,6 @@
 """ECAMP's published names and ours, and what of its two-dimensional weights a model of volumes can use."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -31,13 +30,6 @@ VOLUME_PARTS = (
 blocks and the text decoder, but nothing that depends on voxels, on the grid or on the vocabulary."""
 
 
-class Transfer(NamedTuple):
-    """Weights of pictures for a model of volumes."""
-
-    kept: dict[str, Tensor]  # by our names
-    skipped: list[str]  # names in the file
-
-
 def published_names(name: str) -> str | None:
     """Our name of a published weight; None = it has no place here."""
     for published, ours in PUBLISHED_NAMES:
@@ -56,8 +48,7 @@ def published_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def transfer_to_volumes(tensors: Mapping[str, Tensor]) -> Transfer:
-    """What a model of volumes can take from published two-dimensional weights, and the names of all the rest."""
-    renamed = {name: published_names(name) for name in tensors}
-    useful = {name: ours for name, ours in renamed.items() if ours is not None and ours.startswith(VOLUME_PARTS)}
-    return Transfer({ours: tensors[name] for name, ours in useful.items()}, [n for n in tensors if n not in useful])
+def volume_name(name: str) -> str | None:
+    """Our name of a published weight that a model of volumes can take, None for all others."""
+    ours = published_names(name)
+    return ours if ours is not None and ours.startswith(VOLUME_PARTS) else None

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from core.models.abnormal_pairs import add_similar, mix_predictions
 from core.models.contrast import Gather, Temperature, plan_gather
 from core.models.fvlm_config import FVLMConfig
-from core.models.level_vit import LevelVisionConfig, LevelVisionTransformer3d, inflate_table
+from core.models.level_vit import LevelVisionTransformer3d
 from core.models.organ_pool import QueryPool, organ_intact, organ_tokens
 from core.models.organ_text import (
     Comparison,
@@ -51,16 +51,6 @@ def rename_published(name: str) -> str | None:
         if re.search(pattern, name):
             return re.sub(pattern, own, name)
     return name
-
-
-def start_from_pictures(tensors: TensorMap, vision: LevelVisionConfig) -> dict[str, Tensor]:
-    """Weights of a ViT of flat pictures, such as ImageNet's MAE, under our names: blocks, norm and positions.
-
-    Patch embedding, CLS and decoder have no place here (spec 4.1); the position table is inflated.
-    """
-    kept = {name: value for name, value in tensors.items() if name.startswith(("blocks.", "norm."))}
-    kept["pos_embed"] = inflate_table(tensors["pos_embed"], vision.inner_grid)
-    return {f"visual_encoder.{name}": value for name, value in kept.items()}
 
 
 class Lesson(NamedTuple):

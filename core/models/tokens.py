@@ -1,5 +1,6 @@
 """From report text to token ids, sentence numbers and masked copies (ASAP spec 1.3)."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from core.errors import CheckpointError, ReportError
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Their places are their ids: 0 to 4, as in CXR-BERT's vocabulary."""
 PAD, UNK, CLS, SEP, MASK = range(5)
+VOCABULARIES = ("tokenizer.json", "cxrbert_wordpiece.json", "vocab.txt")
+"""Names under which a vocabulary lies beside weights: of this program, of ASAP's repository, of CXR-BERT's."""
 IGNORE = -100
 """Label of a token that the masked-language loss leaves out."""
 
@@ -48,14 +51,24 @@ class ReportTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> "ReportTokenizer":
-        """Read a tokeniser JSON as the `tokenizers` library writes it."""
+        """Read a tokeniser JSON as the `tokenizers` library writes it, or BERT's vocab.txt, one word piece a line."""
         if not path.is_file():
             raise CheckpointError(f"No vocabulary file at {path}; expected a tokenizers JSON such as tokenizer.json.")
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{path.name} is not text; expected a vocabulary, such as tokenizer.json.") from error
+        return cls(read_vocabulary(text)) if path.suffix == ".txt" else cls.from_json(text)
 
     @classmethod
     def from_json(cls, text: str) -> "ReportTokenizer":
         """Read what `to_json` wrote."""
+        try:
+            told = json.loads(text)
+        except ValueError as error:
+            raise CheckpointError(f"The vocabulary is not JSON ({error}); expected a tokenizers file.") from error
+        if not isinstance(told, dict) or not isinstance(told.get("model"), dict):
+            raise CheckpointError("The vocabulary file has no model; expected a file of the `tokenizers` library.")
         return cls(Tokenizer.from_str(text))
 
     def to_json(self) -> str:
@@ -143,6 +156,21 @@ class ReportTokenizer:
         """Id of a token, -1 (no token's id) where the vocabulary lacks it."""
         found = self._tokenizer.token_to_id(token)
         return -1 if found is None else found
+
+
+def find_vocabulary(folder: Path) -> Path | None:
+    """The vocabulary that lies in a folder beside weights, or None."""
+    return next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
+
+
+def read_vocabulary(text: str) -> Tokenizer:
+    """BERT's uncased word-piece tokeniser from its vocab.txt; the number of a line, from 0, is the piece's id."""
+    pieces = text.splitlines()
+    tokenizer = Tokenizer(models.WordPiece(vocab={piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in pieces])
+    return tokenizer
 
 
 def mask_released(ids: Tensor, draws: Tensor, ratio: float) -> Tensor:

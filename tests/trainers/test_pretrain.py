@@ -119,7 +119,7 @@ def test_a_folder_of_studies_trains_from_earlier_weights(patients, tmp_path):
     config = replace(
         a_run(patients, tmp_path / "second"),
         data=str(data),
-        init=first,
+        init=(first,),
         view=DataView(spacing_mm=(12.0, 12.0, 12.0)),
         reports=ReportConfig(max_tokens=64),
     )

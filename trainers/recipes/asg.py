@@ -74,7 +74,6 @@ RECIPE = Recipe(
     },
     fields=read_fields,
     heat=find_sentences,
-    text_part="text_encoder_q.model",
     start_text=start_text,
     required_parts=tuple(f"img_encoder_q.model.{part}" for part in ("patch_embed.", "cls_token", "blocks.", "norm.")),
 )

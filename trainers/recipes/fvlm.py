@@ -72,7 +72,6 @@ RECIPE = Recipe(
     config_type=FVLMConfig,
     build=FVLM,
     fields=organ_fields,
-    text_part="text_encoder",
     required_parts=("visual_encoder.",),
     presets={
         "released": Preset(

@@ -119,10 +119,9 @@ class Recipe:
     """Words that a model of a config knows."""
     longest_text: Callable[[Any], int] = text_positions
     """Tokens in the longest report that a model of a config reads."""
-    text_part: str = "bert_encoder"
-    """Attribute of the model that takes the weights of `--text`."""
     start_text: Callable[[Any, ReportTokenizer, Mapping[str, Tensor] | None], None] | None = None
-    """Takes the weights of `--text` (None without one) instead, with what the model reads off the vocabulary once."""
+    """Takes the weights of `--text`, "bert." before their names (None without one), and what the model reads off the
+    vocabulary once; without it they go to every text encoder of the model."""
     required_parts: tuple[str, ...] = ENCODER_PARTS
     """Beginnings of the names that a file of `--init` must hold."""
     heat: SentenceHeat | None = None

@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from core.models.abnormal_pairs import AbnormalPairs, add_similar, mix_predictions
 from core.models.checkpoint import config_from_json, config_to_json
 from core.models.contrast import hash_text
-from core.models.fvlm import FVLM, rename_published, start_from_pictures
+from core.models.fvlm import FVLM, rename_published
 from core.models.fvlm_config import FVLMConfig, paper, released, tiny
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.report.organ_statement import assemble_statement
@@ -236,20 +236,3 @@ def test_names_and_shapes_are_those_of_the_published_file(shared: Path):
 def test_names_that_nothing_reads_have_no_place():
     for name in ("cls.predictions.bias", "embeddings.token_type_embeddings.weight", "embeddings.position_ids"):
         assert rename_published(f"text_encoder.{name}") is None
-
-
-def test_a_flat_transformers_weights_fit_but_for_what_has_no_place():
-    model = model_of()
-    own = {name: value for name, value in model.visual_encoder.state_dict().items() if "patch_embed" not in name}
-    flat = own | {
-        "pos_embed": torch.rand(1, 1 + 9, 48),
-        "cls_token": torch.rand(1, 1, 48),
-        "decoder_blocks.0.norm1.weight": torch.rand(48),
-    }
-    started = start_from_pictures(flat, model.config.vision)
-    missing, unknown = model.load_state_dict(started, strict=False)
-    assert not unknown
-    assert {name for name in missing if name.startswith("visual_encoder.")} == {
-        "visual_encoder.patch_embed.proj.weight",
-        "visual_encoder.patch_embed.proj.bias",
-    }
