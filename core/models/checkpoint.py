@@ -32,9 +32,13 @@ PREFIXES = ("module.", "backbone.", "vit.", "visual_extractor.model.", "visual_t
 IGNORED = ("bert_encoder.bert.embeddings.position_ids",)
 """Entries of published files that hold no weight."""
 
-HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]] + [
-    getattr(np.dtypes, name) for name in ("Float32DType", "Float64DType", "Int32DType", "Int64DType", "BoolDType")
-]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    np.float64(0).__reduce__()[0],
+    np.zeros(0).__reduce__()[0],
+] + [getattr(np.dtypes, name) for name in ("Float32DType", "Float64DType", "Int32DType", "Int64DType", "BoolDType")]
 """Kinds of value, beside tensors, that a published file may hold: its training's arguments and its numbers. Making one
 runs no code of the file."""
 

@@ -171,6 +171,10 @@ def _offer_encoders(
         for at in places.text:
             offered |= {at + name: value for name, value in text.items()}
             starts += [at + name for name in TEXT_CORE]
+    if not offered and not any(name.startswith((*VISION_CORE, *TEXT_CORE)) for name in (*vision, *text)):
+        raise CheckpointError(
+            f"The file holds no encoder of {source.name}; expected {source.published or 'a whole run'}. Copy it again."
+        )
     if not offered:
         raise CheckpointError(
             f"Weights of {source.name} have no place in this model of recipe {recipe}: it has no encoder of their "
