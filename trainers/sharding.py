@@ -108,17 +108,26 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def finish_gradients(model: nn.Module, accelerator: Accelerator) -> None:
-    """Average what a sharded model does not average by itself: gradients of scalars, which cannot be cut.
+    """Make a sharded model's gradients those of a whole one.
 
-    A scalar that no process used keeps no gradient, and therefore no step, as weights in shards do.
+    Scalars, which cannot be cut, are averaged here; one that no process used keeps no gradient. Weights that took no
+    part have a gradient of 0 in shards and none in whole models, where decay and momentum leave them alone.
     """
     accelerator.unscale_gradients()
-    if isinstance(model, FSDPModule):
-        for scalar in filter(lambda parameter: parameter.requires_grad, _scalars(model)):
-            gradient = torch.zeros_like(scalar) if scalar.grad is None else scalar.grad
-            is_used = gradient.new_tensor(float(scalar.grad is not None))
-            mean, used = accelerator.reduce(torch.stack([gradient, is_used]), "mean")
-            scalar.grad = mean if used > 0 else None
+    if not isinstance(model, FSDPModule):
+        return
+    for scalar in filter(lambda parameter: parameter.requires_grad, _scalars(model)):
+        gradient = torch.zeros_like(scalar) if scalar.grad is None else scalar.grad
+        is_used = gradient.new_tensor(float(scalar.grad is not None))
+        mean, used = accelerator.reduce(torch.stack([gradient, is_used]), "mean")
+        scalar.grad = mean if used > 0 else None
+    cut = [parameter for parameter in model.parameters() if isinstance(parameter.grad, DTensor)]
+    if not cut:
+        return
+    sizes = torch.stack([p.grad.to_local().abs().sum() for p in cut if isinstance(p.grad, DTensor)])
+    for parameter, size in zip(cut, accelerator.reduce(sizes, "sum").tolist(), strict=True):
+        if size == 0:
+            parameter.grad = None
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:

@@ -37,16 +37,22 @@ class UnevenStudies(TinyStudies):
         return sample
 
 
-def a_model_config(counted_together: bool = True) -> ASAPConfig:
-    weights = LossWeights(study=0.5, grounding=1.0, size_prior=0.1)
+def a_model_config(counted_together: bool = True, reconstruction: float = 1.0) -> ASAPConfig:
+    weights = LossWeights(reconstruction, study=0.5, grounding=1.0, size_prior=0.1)
     fixes = Fixes(counted_together=counted_together)
     return replace(tiny_config(tiny_tokenizer()), weights=weights, mask_ratio=0.5, fixes=fixes)
 
 
-def train_here(folder: Path, processes: int, steps: int = 3, together: bool = True, **changes: object) -> None:
+def a_model(config: ASAPConfig | None = None) -> ASAP:
+    torch.manual_seed(7)
+    return ASAP(config or a_model_config())
+
+
+def train_here(
+    folder: Path, processes: int, steps: int = 3, model: ASAPConfig | None = None, **changes: object
+) -> None:
     """One run of this process, alone or as one of several."""
     torch.set_num_threads(1)
-    torch.manual_seed(7)
     optim = OptimConfig(steps=3, warmup_steps=1, peak_lr=3e-3, clip_norm=0.5)
     config = LoopConfig(
         WHOLE_BATCH // processes, accumulate=2, cpu=True, log=LogConfig(every=1), checkpoint_every=1, optim=optim
@@ -55,7 +61,7 @@ def train_here(folder: Path, processes: int, steps: int = 3, together: bool = Tr
     if steps < 3:
         studies = dying_after(studies, steps * 2 * config.batch_size)
     watch = Watch(TinyStudies(tiny_tokenizer())) if steps == 3 else None
-    train(ASAP(a_model_config(together)), studies, replace(config, **changes), folder, watch=watch)
+    train(a_model(model), studies, replace(config, **changes), folder, watch=watch)
 
 
 def dying_after(studies: UnevenStudies, reads: int) -> UnevenStudies:
@@ -78,7 +84,8 @@ def work(rank: int, port: int, folder: Path) -> None:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
     train_here(folder / "ddp", 2)
-    train_here(folder / "apart", 2, together=False)
+    train_here(folder / "apart", 2, model=a_model_config(counted_together=False))
+    train_here(folder / "idle", 2, model=a_model_config(reconstruction=0.0), sharding="fsdp")
     for name, second in (("fsdp", "fsdp"), ("fsdp, then ddp", "ddp")):
         try:
             train_here(folder / name, 2, steps=2, sharding="fsdp")
@@ -123,6 +130,17 @@ def test_means_of_each_processs_means_depart_from_one_process(runs):
     for name in ("language", "alignment", "study"):
         assert abs(first[0][name] - first[1][name]) > 1e-4, name
     assert first[1]["reconstruction"] == pytest.approx(first[0]["reconstruction"], rel=2e-5)  # counts are equal there
+
+
+@pytest.mark.training
+def test_shards_that_take_no_part_do_not_decay(runs):
+    """As in whole models, where a weight without a gradient is left alone."""
+    before = a_model().state_dict()
+    after = read_weights(latest_checkpoint(runs / "idle") / WEIGHTS)[0]
+    idle = [name for name in after if name.startswith(("decoder_pred_layer.", "decoder_blocks.1."))]
+    assert len(idle) > 10
+    assert all(torch.equal(after[name], before[name]) for name in idle)
+    assert not torch.equal(after["norm.weight"], before["norm.weight"])
 
 
 @pytest.mark.training
