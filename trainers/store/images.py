@@ -18,6 +18,7 @@ class StoreImages:
 
     def __init__(self, store: StudyStore, study_ids: Sequence[str], view: DataView, with_masks: bool = True) -> None:
         self.store, self.study_ids, self.view, self.with_masks = store, tuple(study_ids), view, with_masks
+        self._organs = sorted(frozenset().union(*find_organ_map(view.organ_map).numbers()))
         require_view(store, view)
         _require_studies(store, [bare_name(study_id) for study_id in study_ids], with_masks)
 
@@ -27,8 +28,7 @@ class StoreImages:
         masks = self.store.array(stored, STRUCTURES) if self.with_masks else None
         around = None
         if view.place == "organs":
-            organs = find_organ_map(view.organ_map)
-            around = self.store.structure_box(stored, sorted(set().union(*organs.numbers())))
+            around = self.store.structure_box(stored, self._organs)
         return cut_crop(study_id, (self.store.array(stored), masks), view, rng, around)
 
 
