@@ -240,15 +240,18 @@ class ASG(nn.Module):
 
 
 def published_weights(tensors: TensorMap) -> dict[str, Tensor]:
-    """Weights under ASG's published names as this model has them.
+    """Weights under ASG's published names as `core.models.asg_flat.FlatASG` has them; an ASG of volumes takes a part.
 
-    Its 1x1 convolutions are linear layers here, the decoder's norm is stored twice, the position numbers are computed;
-    the frozen `text_encoder` that only embeds the tag names is left out.
+    Its 1x1 convolutions are linear layers here, its flat patches one voxel deep, the decoder's norm is stored twice,
+    position numbers are computed; the frozen `text_encoder`, which only embeds tag names, is left out.
     """
     kept = {}
     for name, value in tensors.items():
         if name.startswith(("text_encoder.", "irl.decoder_norm.")) or name.endswith("embeddings.position_ids"):
             continue
-        is_convolution = ".local_embed.head." in name and name.endswith("weight") and value.ndim == 3
-        kept[name] = value[..., 0] if is_convolution else value
+        if ".local_embed.head." in name and value.ndim == 3:
+            value = value[..., 0]
+        if name == "img_encoder_q.model.patch_embed.proj.weight" and value.ndim == 4:
+            value = value[..., None]
+        kept[name] = value
     return kept

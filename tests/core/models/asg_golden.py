@@ -74,10 +74,7 @@ class AsgGolden:
     def model(self, fixes: ASGFixes) -> FlatASG:
         torch.manual_seed(0)
         model = FlatASG(self.config(fixes)).eval()
-        weights = published_weights(self.weights)
-        kernel = "img_encoder_q.model.patch_embed.proj.weight"
-        weights[kernel] = weights[kernel][..., None]
-        told = model.load_state_dict(weights, strict=False)
+        told = model.load_state_dict(published_weights(self.weights), strict=False)
         assert not told.unexpected_keys
         assert sorted(told.missing_keys) == sorted([QUERIES, CONTINUATIONS])
         model.irl.set_queries(self.inputs["tag_features"])

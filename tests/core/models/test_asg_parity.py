@@ -1,14 +1,16 @@
 """Every golden tensor of the published ASG code; sizes, names and tolerances come from the fixture's JSON."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from asg_golden import AsgGolden, load_asg, our_name
+from asg_golden import CONTINUATIONS, QUERIES, AsgGolden, load_asg, our_name
 from torch import Tensor, nn
 
-from core.models.asg import ASG, Regions
-from core.models.asg_config import ASGFixes
+from core.models.asg import ASG, Regions, published_weights
+from core.models.asg_config import ASGFixes, released
+from core.models.asg_flat import FlatASG
 from core.models.asg_losses import (
     block_mask,
     region_sentence_contrast,
@@ -21,6 +23,7 @@ from core.models.asg_losses import (
 )
 from core.models.bert import EPS
 from core.models.contrast import Contrast, contrast
+from core.models.vit import VisionConfig
 
 AS_RELEASED = ASGFixes(word_order=False, own_regions=True, padding_masked=False)
 """The fixture holds the position defect; its boxes belong to their own pictures."""
@@ -186,3 +189,19 @@ def test_epsilons_are_the_published_ones(golden: AsgGolden):
     assert {eps for name, eps in norms.items() if name.startswith("irl")} == {1e-5}
     heads = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
     assert {(head.eps, head.momentum) for head in heads} == {(1e-5, 0.1)}
+
+
+def test_every_published_name_and_shape_at_full_size(shared: Path):
+    """The layout leaves the text encoder out, whose names are BERT's."""
+    rows = [line.split("\t") for line in (shared / "specs/layouts/asg_model.tsv").read_text().splitlines()]
+    shapes = {row[0]: [int(n) for n in row[1].split("x") if n.isdecimal()] for row in rows if len(row) == 3}
+    wanted = published_weights({name: torch.zeros(shape, device="meta") for name, shape in shapes.items()})
+    vision = VisionConfig((224, 224, 1), (16, 16, 1), channels=3, learned_positions=True)
+    tags = tuple(f"tag {number}" for number in range(40))
+    with torch.device("meta"):
+        model = FlatASG(replace(released(), vision=vision, tags=tags, organs=23))
+    found = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    computed = [name for name in found if name.startswith("text_encoder_q.model.") or name in (QUERIES, CONTINUATIONS)]
+    assert {name: found[name] for name in found if name not in computed} == {
+        n: tuple(v.shape) for n, v in wanted.items()
+    }
