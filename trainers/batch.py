@@ -36,6 +36,8 @@ FIELDS: dict[str, Field] = {
     "draw_seed": Field("", torch.int64, meaning="seed of the draws that a model makes for this study in this step"),
     "image": Field("1XYZ", torch.float32, meaning="HU clipped and scaled linearly to [-1, 1]"),
     "organ_mask": Field("XYZ", torch.uint8, meaning="organ class per voxel, 0 = background"),
+    "image_v2": Field("1XYZ", torch.float32, meaning="the same crop as image, flipped and brightened by chance"),
+    "organ_mask_v2": Field("XYZ", torch.uint8, meaning="organ_mask with the flips of image_v2"),
     "organ_ids": Field("OU", torch.int64, meaning="tokens of what is said of each organ, [CLS] first, 0 = padding"),
     "organ_attn": Field("OU", torch.bool, meaning="True = real token"),
     "organ_text_id": Field("O", torch.int64, meaning="hash of the organ's whole text: equal for equal texts"),

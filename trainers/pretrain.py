@@ -32,6 +32,7 @@ from trainers.recipes.recipe import Preset, Recipe
 from trainers.report_tokens import ReportConfig, read_reports
 from trainers.resume import WEIGHTS, latest_checkpoint
 from trainers.run_files import MODEL, TOKENIZER, record_run
+from trainers.sources import RecipeStudies
 from trainers.splits import SPLITS, SplitConfig, write_split
 from trainers.stage import leave_stage, trainable_names
 from trainers.studies import SYNTHETIC, StudiesRequest, StudySets, open_studies
@@ -137,6 +138,9 @@ def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: Pretra
                     f"Stage {stage.name} starts from {stage.init_from}, which left no checkpoint in {out}."
                 )
             load_strictly(model, read_weights(begun / WEIGHTS)[0], f"{stage.init_from}/{begun.name}")
+        for studies in (sets.train, sets.val):
+            if isinstance(studies, RecipeStudies):
+                studies.want(stage.requires)
         model = train(model, sets.train, loop, out / stage.name, stage, watch)
     return model
 

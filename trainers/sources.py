@@ -68,6 +68,7 @@ class RecipeStudies:
     def __init__(self, images: ImageSource, sources: Sequence[FieldSource], view: DataView) -> None:
         self.images, self.sources, self.view = images, tuple(sources), view
         self._epoch, self._organ_of = 0, find_organ_map(view.organ_map).lut()
+        self._busy = self.sources
         for source in self.sources:
             source.check(images.study_ids)
 
@@ -77,6 +78,11 @@ class RecipeStudies:
     def set_epoch(self, epoch: int) -> None:
         """Choose crops, mirrors and masked words from now on."""
         self._epoch = epoch
+
+    def want(self, fields: Iterable[str]) -> None:
+        """Let sources rest that give none of these fields."""
+        wanted = set(fields)
+        self._busy = tuple(source for source in self.sources if wanted & set(source.fields))
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.view.seed, self._epoch, index])
@@ -89,7 +95,7 @@ class RecipeStudies:
         sample["image"] = torch.from_numpy(np.ascontiguousarray(image))[None]
         if crop.structures is not None:
             sample["organ_mask"] = torch.from_numpy(np.ascontiguousarray(self._organ_of[crop.structures]))
-        for source in self.sources:
+        for source in self._busy:
             sample |= source.make(crop, rng)
         return sample
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from core.errors import ConfigError
+from core.models.contrast import plan_gather
 
 LONG_AGO = 1_000_000
 """Updates taken to have happened when a file holds averages but not their number."""
@@ -28,7 +29,10 @@ class CodebookConfig:
     unused: Literal["keep", "zero"] = "keep"
     """What becomes of a code that no token ever chose: it stays, or (released) it collapses to the zero vector."""
     reseed_below: float = 0.0
-    """A code whose averaged count per update falls below this is put on a random token of the batch; 0 = never."""
+    """A code whose averaged count per update falls below this is put on a token of the batch; 0 = never.
+
+    A fresh book whose tokens all lie nearest to one code ends on that code without it.
+    """
 
     def __post_init__(self) -> None:
         if self.codes_per_organ < 1 or not 0 < self.decay < 1 or self.epsilon <= 0 or self.reseed_below < 0:
@@ -134,13 +138,12 @@ class Codebook(nn.Module):
             self._reseed(tokens, size)
 
     def _reseed(self, tokens: Tensor, size: Tensor) -> None:
-        """Put codes that are hardly used on random tokens of the first process, the same in every process."""
+        """Put codes that are hardly used on tokens of all processes: from the worst placed to the best, evenly."""
         rows = (size < self.config.reseed_below).nonzero()[:, 0]
-        fresh = self.embeddings[rows]
-        if len(tokens) > 0:
-            fresh = tokens[torch.randint(len(tokens), (len(rows),), device=tokens.device)]
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(fresh, src=0)
+        everyone = plan_gather(len(tokens), "local_grad", tokens.device)(tokens)
+        missed = torch.cdist(everyone, self.embeddings).amin(dim=1)
+        ranks = torch.linspace(0, len(everyone) - 1, len(rows), device=tokens.device).round().long()
+        fresh = everyone[missed.argsort(descending=True, stable=True)[ranks]]
         self.embeddings[rows] = fresh
         self.ema_dw.put(rows, fresh)
         self.ema_cluster_size.put(rows, torch.ones_like(size[rows]))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -15,11 +16,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from core.errors import ConfigError
+from core.models.sync_norm import SyncedBatchNorm3d
 
 Size3 = tuple[int, int, int]
 
 LEVEL_STRIDES: tuple[Size3, ...] = ((2, 4, 4), (4, 8, 8), (8, 16, 16), (16, 32, 32))
 """Voxels (z, y, x) that one token of each level stands for."""
+NORMS: dict[str, type[nn.BatchNorm3d]] = {"batch": nn.BatchNorm3d, "sync": SyncedBatchNorm3d}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class ResNetConfig:
     """Residual blocks of the four levels."""
     levels: tuple[int, ...] = (1, 2, 3, 4)
     """Levels that are read out, ascending and with 4; a large organ has about 100,000 tokens on level 1."""
+    norm: Literal["batch", "sync"] = "sync"
+    """Batch statistics of one process (as published) or of all."""
     detach_shortcut: bool = False
     """No gradient through the shortcuts that change shape, as in the released code."""
     checkpointing: bool = False
@@ -53,13 +58,14 @@ def subsample_shortcut(features: Tensor, stride: int, channels: int) -> Tensor:
 class BasicBlock(nn.Module):
     """Two 3x3x3 convolutions around a shortcut: (B, C, Z, Y, X) -> (B, C', Z/stride, Y/stride, X/stride)."""
 
-    def __init__(self, channels: tuple[int, int], stride: int, dilation: int, detach_shortcut: bool) -> None:
+    def __init__(self, channels: tuple[int, int], stride: int, dilation: int, config: ResNetConfig) -> None:
         super().__init__()
         before, after = channels
-        self.stride, self.changes_shape, self.detach_shortcut = stride, stride > 1 or before != after, detach_shortcut
+        self.stride, self.changes_shape = stride, stride > 1 or before != after
+        self.detach_shortcut = config.detach_shortcut
         conv = partial(nn.Conv3d, kernel_size=3, padding=dilation, dilation=dilation, bias=False)
-        self.conv1, self.bn1 = conv(before, after, stride=stride), nn.BatchNorm3d(after)
-        self.conv2, self.bn2 = conv(after, after), nn.BatchNorm3d(after)
+        self.conv1, self.bn1 = conv(before, after, stride=stride), NORMS[config.norm](after)
+        self.conv2, self.bn2 = conv(after, after), NORMS[config.norm](after)
 
     def forward(self, features: Tensor) -> Tensor:
         shortcut = features
@@ -79,14 +85,14 @@ class ResNet3d(nn.Module):
         self.checkpointing = config.checkpointing
         first = config.widths[0]
         self.conv1 = nn.Conv3d(1, first, kernel_size=7, stride=(1, 2, 2), padding=3, bias=False)
-        self.bn1 = nn.BatchNorm3d(first)
+        self.bn1 = NORMS[config.norm](first)
         before = first
         for level, (width, count) in enumerate(zip(config.widths, config.blocks, strict=True), start=1):
             dilation = max(1, 2 ** (level - 2))  # 1, 1, 2, 4
             blocks = []
             for index in range(count):
                 stride = 2 if level > 1 and index == 0 else 1
-                blocks.append(BasicBlock((before, width), stride, dilation, config.detach_shortcut))
+                blocks.append(BasicBlock((before, width), stride, dilation, config))
                 before = width
             self.add_module(f"layer{level}", nn.Sequential(*blocks))
         self.apply(_initialise)

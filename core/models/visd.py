@@ -226,7 +226,10 @@ class VISD(nn.Module):
         with torch.no_grad():
             level = self.visual_encoder.last_level(batch["image"])
             tokens = take_organs(level, self._flags(batch["organ_mask"], wanted)[-1])
-        return self.normality.losses(self.normality(tokens.sets, tokens.organ), tokens.sets)
+        losses = self.normality.losses(self.normality(tokens.sets, tokens.organ), tokens.sets)
+        counts = plan_gather(tokens.sets.number, self.config.gather, level.device).counts
+        share = tokens.sets.number * len(counts) / max(1, sum(counts))  # the mean over processes is over all sets
+        return {name: value * share for name, value in losses.items()}
 
     def _alignment(self, batch: TensorMap) -> dict[str, Tensor]:
         """Stage 3: fused organs against their texts, one loss an organ."""

@@ -43,6 +43,8 @@ class VISDConfig:
     """Of both contrasts."""
     momentum: float = 0.995
     """How much of itself the teacher of stage 1 keeps at each step."""
+    states: Literal["impression", "file"] = "impression"
+    """Which organs are abnormal: those that the impression mentions, or what organ_state.json says, as in the paper."""
     gather: GatherMode = "full_grad"
     """How samples of other processes take part; released: local_grad, as in fVLM."""
     normal_targets: bool = True
@@ -74,7 +76,7 @@ RESEEDED = CodebookConfig(reseed_below=0.01)
 def released() -> VISDConfig:
     """The published code, as far as it goes; its weights load. What trains them is reconstructed (spec 4)."""
     return VISDConfig(
-        resnet=ResNetConfig(detach_shortcut=True),
+        resnet=ResNetConfig(norm="batch", detach_shortcut=True),
         normality=NormalityConfig(codebook=CodebookConfig(unused="zero")),
         gather="local_grad",
         texts_once=False,
@@ -85,9 +87,10 @@ def paper() -> VISDConfig:
     """As the paper's notes tell it: each anatomy has its own codes, no data variance, one-hot alignment."""
     return replace(
         released(),
-        resnet=ResNetConfig(),
+        resnet=ResNetConfig(norm="batch"),
         normality=NormalityConfig(data_variance=1.0, codebook=CodebookConfig(own_block=True)),
         normal_targets=False,
+        states="file",
     )
 
 

@@ -226,14 +226,9 @@ def draw_book() -> tuple[Codebook, torch.Tensor]:
 
 def test_processes_share_one_book(tmp_path):
     book, tokens = draw_book()
-    used = book(tokens, torch.zeros(8, dtype=torch.int64)).codes.unique()
-    first, *others = run_ranks(3, follow_a_share, tmp_path)
-    for other in others:
-        torch.testing.assert_close(other, first)
-    torch.testing.assert_close(first["ema_dw.hidden"][used], book.ema_dw.hidden[used])
-    unused = ~torch.isin(torch.arange(12), used)
-    assert unused.any()
-    assert torch.cdist(first["embeddings"][unused], tokens[:5]).amin(dim=1).lt(1e-5).all()  # those of process 0
+    book(tokens, torch.zeros(8, dtype=torch.int64))
+    for found in run_ranks(3, follow_a_share, tmp_path):
+        torch.testing.assert_close(found, book.state_dict())
 
 
 def test_the_book_stays_in_evaluation():
