@@ -56,7 +56,6 @@ RECIPE = Recipe(
     fields=view_fields,
     image_size=image_size,
     patch_size=patch_size,
-    text_part="text_encoder",
     required_parts=("visual_encoder.",),
     presets={
         "released": published(released),
