@@ -55,6 +55,8 @@ _TAIL = ' \t\r\n\f\v\xa0\u2028\u2029\ufeff"“”„»«;' + _BULLETS
 _CANDIDATE = re.compile(r"(?<=\s)[\"“](?=\s+[A-Z])|[.!?…]+|[;•●▪■]|·(?=\s*[A-Z])|\n|\u2028|\u2029")
 _LAST_WORD = re.compile(r"[\w.]{1,30}$")
 _MAX_PARENTHESIS = 200
+_SHORT_LINE = 40
+"""A line of fewer characters was not wrapped for want of room."""
 _LOOK_BACK = 200
 """Characters looked at on either side of a possible boundary, so that hostile text costs linear time."""
 
@@ -221,6 +223,8 @@ def _continues(line: str, following: str, shouting: bool) -> bool:
         return True
     if shouting:
         return len(line) >= 40
+    if first.lower().rstrip(".,:;") in _STARTERS and len(line) < _SHORT_LINE:
+        return False  # "nodule in the left lobe / no effusion": one note per line, and room for more on it
     if first[0].isupper():
         return len(line) >= 60 and len(first) > 1 and first.rstrip(".,;").isupper()
     return first[0].islower() or first[0].isdigit() or first[0] in "(["

@@ -32,6 +32,8 @@ def texts(report):
             ["There is a nodule in the\nright upper lobe.", "Clear."],
         ),
         ("Heart normal\nNo effusion\nLungs clear", ["Heart normal", "No effusion", "Lungs clear"]),
+        ("nodule in the lobe\nno effusion\nheart normal", ["nodule in the lobe", "no effusion", "heart normal"]),
+        ("Small nodule close to\nthe fissure. Clear.", ["Small nodule close to\nthe fissure.", "Clear."]),
         ("Heart normal.\r\nNo effusion.\r\n", ["Heart normal.", "No effusion."]),
         ("Nodule in the\r\nleft lung. Clear.", ["Nodule in the\r\nleft lung.", "Clear."]),
         ("One paragraph without stop\n\nanother one", ["One paragraph without stop", "another one"]),
