@@ -15,7 +15,7 @@ from asap_viewer.commands.inputs import (
     open_ct,
     read_text,
 )
-from asap_viewer.commands.output import filled_folder, make_folder
+from asap_viewer.commands.output import filled_folder, folder_for_results
 from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
 from core.progress import Progress, part_of
@@ -42,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
     """Write one heat map per sentence and `grounding.json`; return what stands in it."""
+    text = read_text(arguments.report)
+    with folder_for_results(arguments.out):
+        return _ground(arguments, text, settings, progress)
+
+
+def _ground(arguments: argparse.Namespace, text: str, settings: Settings, progress: Progress) -> dict[str, Any]:
     from asap_viewer.workflow import ground_report, read_report
 
     clock = Stopwatch()
-    text = read_text(arguments.report)
-    make_folder(arguments.out)
     engine = open_grounder(arguments.engine, settings, arguments.device)
     clock.lap("load_engine")
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)

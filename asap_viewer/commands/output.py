@@ -35,6 +35,20 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
+def folder_for_results(folder: Path) -> Iterator[Path]:
+    """`folder`, made if need be before the work begins; what was made and stayed empty is gone afterwards."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    make_folder(folder)
+    try:
+        yield folder
+    finally:
+        for one in made:
+            if any(one.iterdir()):
+                break
+            one.rmdir()
+
+
+@contextmanager
 def filled_folder(target: Path) -> Iterator[Path]:
     """A new empty folder whose files move into `target` when the block ends well; they vanish when it does not.
 

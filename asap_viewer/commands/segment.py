@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asap_viewer.commands.inputs import add_ct, add_device, open_ct
-from asap_viewer.commands.output import require_output, unfinished
+from asap_viewer.commands.output import folder_for_results, require_output, unfinished
 from asap_viewer.engines import open_segmenter
 from asap_viewer.settings import Settings
 from core.errors import StudyError
@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
     """Find organs, write the label map, return who made it and each organ's volume and density."""
+    with folder_for_results(arguments.out.absolute().parent):
+        return _segment(arguments, settings, progress)
+
+
+def _segment(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
     from core.anatomy.measure import measure_organs, orientation_check
     from core.export.nifti import write_on_source
 

@@ -143,7 +143,7 @@ def _one_thread_for(ids: torch.Tensor, width: int) -> Iterator[None]:
     one: 280 ms were seen.
     """
     before = torch.get_num_threads()
-    if ids.numel() * width > ONE_THREAD_NUMBERS or before == 1:
+    if ids.numel() * width > ONE_THREAD_NUMBERS:
         yield
         return
     torch.set_num_threads(1)

@@ -214,7 +214,13 @@ def _breaks_line(text: str, start: int, newline: int, after: int, shouting: bool
         return True
     if _HEADING_LINE.match(line):
         return True
-    return not _continues(line, following, shouting)
+    return _is_note(line, following) or not _continues(line, following, shouting)
+
+
+def _is_note(line: str, following: str) -> bool:
+    """Whether two lines are notes of their own: the second begins like a statement, and the first had room for more."""
+    first, last = following.split(None, 1)[0].lower().rstrip(".,:;"), line.rsplit(None, 1)[-1].lower()
+    return first in _STARTERS and len(line) < _SHORT_LINE and last not in _CONNECTORS and line[-1] not in ",-("
 
 
 def _continues(line: str, following: str, shouting: bool) -> bool:
@@ -223,8 +229,6 @@ def _continues(line: str, following: str, shouting: bool) -> bool:
         return True
     if shouting:
         return len(line) >= 40
-    if first.lower().rstrip(".,:;") in _STARTERS and len(line) < _SHORT_LINE:
-        return False  # "nodule in the left lobe / no effusion": one note per line, and room for more on it
     if first[0].isupper():
         return len(line) >= 60 and len(first) > 1 and first.rstrip(".,;").isupper()
     return first[0].islower() or first[0].isdigit() or first[0] in "(["

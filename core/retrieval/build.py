@@ -96,7 +96,10 @@ def build_index(
     """
     entries, skipped = _read_entries(rows, part_of(progress, 0.0, 0.2))
     if not entries:
-        raise IndexFileError(f"None of the {len(rows)} reports has a sentence to search. Check the table's columns.")
+        raise IndexFileError(
+            f"None of the {len(rows)} reports has a sentence to search. Expected at least one row with an id and words "
+            "under findings or impression: check the table."
+        )
     sentence_row: dict[str, int] = {}
     lists = [[sentence_row.setdefault(text, len(sentence_row)) for text in entry.sentences] for entry in entries]
     sentences_of = collect_postings(lists)

@@ -78,6 +78,8 @@ class ReportIndex:
     """(D,) float32, the engine's vector of `PROBE`."""
     _fitting: list[GroundingEngine] = field(default_factory=list)
     """Engines that were compared with `probe` already, to embed it once and not with every query."""
+    _ready: list[bool] = field(default_factory=list)
+    """Not empty once FAISS and the files are open."""
     _usable: dict[bytes, np.ndarray] = field(default_factory=dict)
     """Filter -> the sentences it leaves; a filter is mostly asked several times in a row."""
 
@@ -97,8 +99,9 @@ class ReportIndex:
         `where`: CT-RATE label -> value that a report must have. Raises IndexFileError when the
         query is empty, the label unknown, or the engine is not the one that built the index.
         """
-        began = time.perf_counter()
         self.require_engine(engine)
+        self._get_ready()
+        began = time.perf_counter()
         sentences = split_query(text)
         whole = np.asarray(engine.embed_report(sentences), np.float32)
         if not whole.any():
@@ -124,6 +127,7 @@ class ReportIndex:
 
         The CT with `content_hash` itself is left out.
         """
+        self._get_ready()
         began = time.perf_counter()
         vector = self._checked_vector(study_vector)
         allowed = self._allowed(where or {})
@@ -134,6 +138,7 @@ class ReportIndex:
         self, study_id: str, count: int = 10, where: dict[str, bool] | None = None, compare: Compare = "reports"
     ) -> SearchResult:
         """Reports, or CT, most like those of an indexed study, which is left out. Raises IndexFileError."""
+        self._get_ready()
         began = time.perf_counter()
         row = self.texts.row_of(study_id)
         if row is None:
@@ -161,6 +166,13 @@ class ReportIndex:
                 "build the index again."
             )
         self._fitting.append(engine)
+
+    def _get_ready(self) -> None:
+        """Load FAISS and touch every file once, with a search that nobody waits for: it belongs to opening."""
+        if not self._ready:
+            self._ready.append(True)
+            everything = np.ones(len(self), bool)
+            self._search(Query(self.probe, self.probe[None], 0.7), 1, everything, time.perf_counter())
 
     def _checked_vector(self, vector: np.ndarray) -> np.ndarray:
         if vector.shape != (self.info.dimension,):

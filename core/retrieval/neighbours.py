@@ -1,6 +1,8 @@
 """Which stored vectors point most nearly in the direction of a query: FAISS, exact or in inverted lists."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +52,22 @@ class Nearest(NamedTuple):
     rows: np.ndarray  # (Q, K) int64; -1 where there are fewer than K
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One query does not fill two threads: two on shared cores were three times slower.
+
+    The number is given back: FAISS and torch share the OpenMP library, and a network that comes next in this thread
+    would run on one, or wait for one that BLAS still counts on.
+    """
+    faiss = _faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def cosines_between(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Cosines (n, Q) float32 of unit vectors (n, D) with unit vectors (Q, D).
 
@@ -88,8 +106,6 @@ class Neighbours:
 
     def nearest(self, queries: np.ndarray, count: int, allowed: np.ndarray | None = None) -> Nearest:
         """The `count` best rows for each query (Q, D) by cosine; `allowed` (M,) bool, True = may be returned."""
-        faiss = _faiss()
-        faiss.omp_set_num_threads(1)  # one query does not fill two; two threads on shared cores were 3x slower
         queries = np.ascontiguousarray(queries, np.float32)
         remaining = len(self.vectors) if allowed is None else int(allowed.sum())
         count = min(count, remaining)
@@ -97,7 +113,8 @@ class Neighbours:
             empty = np.zeros((len(queries), 0))
             return Nearest(empty.astype(np.float32), empty.astype(np.int64))
         index, parameters = self._plan(len(queries), allowed, remaining)
-        cosines, rows = index.search(queries, count, params=parameters)
+        with _one_thread():
+            cosines, rows = index.search(queries, count, params=parameters)
         return Nearest(np.where(rows < 0, -np.inf, cosines).astype(np.float32), rows)
 
     def _plan(self, queries: int, allowed: np.ndarray | None, remaining: int) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ class SearchResult(NamedTuple):
 
     hits: tuple[Hit, ...]  # best first; equal scores in the order of the source table
     remaining: int  # reports that were left after filters, the query itself excluded
-    milliseconds: float  # everything: embedding the query, search, reading the texts
+    milliseconds: float  # embedding the query, search, reading the texts; opening index and engine came before
 
 
 def describe_result(result: SearchResult) -> dict[str, Any]:

@@ -147,6 +147,15 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["ground", "segment"])
+def test_a_folder_made_for_results_that_never_came_is_gone(capfd, ct, report, command):
+    (ct.parent / "cut.nii.gz").write_bytes(ct.read_bytes()[:-50])
+    out = ct.parent / "new" / "deeper"
+    where = ("--report", report, "--out", out) if command == "ground" else ("--out", out / "m.nii.gz")
+    complaint_of(capfd, command, ct.parent / "cut.nii.gz", *where)
+    assert not (ct.parent / "new").exists()
+
+
 def test_cuda_without_a_gpu_is_refused(capfd, ct):
     import torch
 

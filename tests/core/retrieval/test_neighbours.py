@@ -76,3 +76,15 @@ def test_postings_gather_and_invert():
     assert (members.tolist(), begins.tolist()) == ([0, 1, 1, 2, 0], [0, 3])
     inverted = invert_postings(postings, 3)
     assert [inverted.of(row).tolist() for row in range(3)] == [[0, 2], [2, 2], [0]]
+
+
+def test_a_search_leaves_the_threads_of_other_libraries_alone():
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        Neighbours.build(clustered(50)).nearest(clustered(1), 5)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
