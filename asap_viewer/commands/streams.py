@@ -24,14 +24,14 @@ class Streams:
         self._answer, self._errors, self._logs = answer, errors, logs
         self._shows_progress = is_live or os.isatty(errors)
         self._ends_line = not os.isatty(errors)
-        self._last = 0.0
+        self._last, self._step = 0.0, ""
 
     def progress(self, fraction: float, message: str) -> None:
-        """Show where the work is, at most ten times a second, when somebody is watching."""
-        now = time.monotonic()
-        if not self._shows_progress or (now - self._last < 0.1 and fraction < 1.0):
+        """Show every step, and where it is at most ten times a second, when somebody is watching."""
+        now, step = time.monotonic(), "".join(letter for letter in message if not letter.isdigit())
+        if not self._shows_progress or (step == self._step and now - self._last < 0.1 and fraction < 1.0):
             return
-        self._last = now
+        self._last, self._step = now, step
         text = f"{fraction:4.0%} {message}"[:WIDTH]
         line = text + "\n" if self._ends_line else f"\r{text:<{WIDTH}}"
         os.write(self._errors, line.encode("utf-8", "replace"))
@@ -69,7 +69,7 @@ class Streams:
     def _clear_line(self) -> None:
         if self._last and not self._ends_line:
             os.write(self._errors, f"\r{'':<{WIDTH}}\r".encode())
-            self._last = 0.0
+            self._last, self._step = 0.0, ""
 
 
 @contextmanager

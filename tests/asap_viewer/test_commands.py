@@ -200,6 +200,13 @@ def test_progress_shows_on_request_only(capfd):
         assert capfd.readouterr().err == expected
 
 
+def test_every_step_is_shown_however_fast_they_follow(capfd):
+    with taken_streams(True) as streams:
+        for fraction, message in ((0.1, "slice 1 of 3"), (0.2, "slice 2 of 3"), (0.3, "organs"), (0.4, "atlas")):
+            streams.progress(fraction, message)
+    assert capfd.readouterr().err == " 10% slice 1 of 3\n 30% organs\n 40% atlas\n"
+
+
 def test_reading_a_report_imports_nothing_heavy(report):
     code = (
         "import sys; from asap_viewer.commands.line import run_line; "
