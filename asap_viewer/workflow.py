@@ -10,7 +10,7 @@ from core.anatomy.masks import OrganMasks, Segmenter
 from core.anatomy.measure import measure_organs
 from core.errors import ReportError
 from core.grounding.engine import GroundingEngine, PatchFeatures
-from core.grounding.findings18 import FindingScore, score_findings
+from core.grounding.findings18 import FindingScore, judge_organs, score_findings
 from core.grounding.heatmap import SentenceGrounding
 from core.grounding.readout import Canvas, SentenceQuery, ground_sentences, make_canvas
 from core.progress import Progress, part_of, silent
@@ -103,8 +103,9 @@ def ground_text(case: Case, engine: GroundingEngine, text: str, progress: Progre
 
 def find_findings(case: Case, engine: GroundingEngine, progress: Progress = silent) -> tuple[FindingScore, ...]:
     """The 18 CT-RATE findings of the open CT, without its report."""
-    features, canvas = canvas_of(case, engine, part_of(progress, 0.0, 0.8))
-    return score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
+    features, canvas = canvas_of(case, engine, part_of(progress, 0.0, 0.5))
+    judged = judge_organs(engine, case.volume, case.masks, part_of(progress, 0.5, 0.8))
+    return score_findings(engine, features, canvas, judged, part_of(progress, 0.8, 1.0))
 
 
 def groundings_of(case: Case, engine_name: str) -> list[SentenceGrounding]:

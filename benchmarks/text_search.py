@@ -149,9 +149,9 @@ def draw_queries(count: int) -> dict[str, list[str]]:
 
 def time_engine(folder: Path, queries: list[str]) -> dict[str, float]:
     """Milliseconds that a real engine needs for the vectors of a query."""
-    from core.grounding.asap_engine import open_model_folder
+    from core.grounding.model_folder import open_folder
 
-    engine = open_model_folder(folder, "cpu")
+    engine = open_folder(folder, "cpu")
     times = []
     for query in [*queries[-3:], *queries]:
         start = time.perf_counter()

@@ -47,6 +47,11 @@ class BundleConfig:
 def bundle(config: BundleConfig) -> Path:
     """Write the model folder; returns it. Raises CheckpointError for a run without weights."""
     told = _read_run(config.run)
+    if told["run"]["recipe"] != "asap":
+        raise CheckpointError(
+            f"{config.run} is a run of {told['run']['recipe']}; only runs of asap are bundled. Others "
+            "are engines as they are: put the run's model.safetensors into models/NAME."
+        )
     model_config = config_from_json(ASAPConfig, json.dumps(told["model"]))
     model = ASAP(model_config)
     source = _weights_of(config.run)

@@ -20,9 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from core.anatomy.masks import OrganMasks
 from core.errors import AsapError
-from core.grounding.asap_engine import AsapEngine, open_model_folder
-from core.grounding.engine import PatchFeatures
+from core.grounding.engine import GroundingEngine, PatchFeatures
 from core.grounding.heatmap import SentenceGrounding
+from core.grounding.model_folder import open_folder
 from core.grounding.readout import Canvas, SentenceQuery, ground_sentences, make_canvas
 from core.report.rephrase import negate_sentence
 from core.resample import resample
@@ -83,7 +83,7 @@ class Presence(NamedTuple):
     margin: float
 
 
-def measure_real_nodule(engine: AsapEngine, config: MeasureConfig) -> dict[str, object]:
+def measure_real_nodule(engine: GroundingEngine, config: MeasureConfig) -> dict[str, object]:
     """Rank of the radiologists' nodule (at least 2 of 4) in the heat of its sentence; chance is 0.5."""
     volume = read_volume(config.sample / "ct.nii.gz")
     labels, votes = (
@@ -123,7 +123,7 @@ def _dilate(region: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _ground(
-    engine: AsapEngine, features: PatchFeatures, canvas: Canvas, sentences: Sequence[tuple[str, tuple[str, ...]]]
+    engine: GroundingEngine, features: PatchFeatures, canvas: Canvas, sentences: Sequence[tuple[str, tuple[str, ...]]]
 ) -> tuple[SentenceGrounding, ...]:
     queries = [
         SentenceQuery(number, text, negate_sentence(text), organs)
@@ -140,7 +140,7 @@ class StudyFigures(NamedTuple):
     presence: list[Presence]
 
 
-def measure_study(engine: AsapEngine, study: SyntheticStudy, rng: np.random.Generator) -> StudyFigures:
+def measure_study(engine: GroundingEngine, study: SyntheticStudy, rng: np.random.Generator) -> StudyFigures:
     """Point at every painted finding of a study, and ask for others that are not there."""
     volume = Volume(np.rint(np.clip(study.scene.hu, -1024, 3071)).astype(np.int16), study.scene.grid, study.scene.grid)
     masks = OrganMasks(study.scene.labels, "truth")
@@ -159,7 +159,7 @@ def measure_study(engine: AsapEngine, study: SyntheticStudy, rng: np.random.Gene
 
 
 def _ask(
-    engine: AsapEngine, features: PatchFeatures, canvas: Canvas, study: SyntheticStudy, rng: np.random.Generator
+    engine: GroundingEngine, features: PatchFeatures, canvas: Canvas, study: SyntheticStudy, rng: np.random.Generator
 ) -> list[Presence]:
     """Ask, in one style, for what was painted and for as much that was not."""
     there = [f.claim for f in study.findings if KINDS[f.claim.kind].place != "organ"]
@@ -257,7 +257,7 @@ def _calibration_of(weights: dict[int, float], bias: float) -> dict[str, object]
 
 def measure(config: MeasureConfig) -> dict[str, object]:
     """All figures of one model folder."""
-    engine = open_model_folder(config.model, "cpu")
+    engine = open_folder(config.model, "cpu")
     result: dict[str, object] = {"real_nodule": measure_real_nodule(engine, config)}
     if config.patients_dir is not None:
         patients = read_patients(config.patients_dir, config.without)

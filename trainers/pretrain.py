@@ -23,6 +23,7 @@ from core.models.checkpoint import config_from_json, load_strictly, read_weights
 from core.models.imports import fit_weights, put_weights, read_source, start_from
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import ReportTokenizer, train_wordpiece
+from core.organ_map import find_organ_map
 from core.synthesis.reports import generate_reports
 from trainers.changes import change_config
 from trainers.crops import DataView
@@ -191,7 +192,8 @@ def _facts(config: PretrainConfig, model: Any) -> dict[str, str]:
     size = find_recipe(config.recipe).image_size(model)
     facts = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "shown_as": view.shown_as, "crop": size}
     told = {name: json.dumps(list(value)) for name, value in facts.items()}
-    return told | {"organ_map": view.organ_map, "data": config.data, "steps": str(config.loop.optim.steps)}
+    told |= {"organ_map": view.organ_map, "organs": find_organ_map(view.organ_map).to_json(), "resample": view.resample}
+    return told | {"data": config.data, "steps": str(config.loop.optim.steps)}
 
 
 def main(config: PretrainConfig) -> None:

@@ -18,15 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
     """Probability and place of each finding, in the order of the CT-RATE label files."""
-    from asap_viewer.workflow import canvas_of
-    from core.grounding.findings18 import score_findings
+    from asap_viewer.workflow import find_findings
     from core.grounding.heatmap import support_of
 
     engine = open_grounder(arguments.engine, settings, arguments.device)
     case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.2), arguments.hu_fix)
     find_masks(case, arguments.masks, settings, part_of(progress, 0.2, 0.4))
-    features, canvas = canvas_of(case, engine, part_of(progress, 0.4, 0.8))
-    scores = score_findings(engine, features, canvas, part_of(progress, 0.8, 1.0))
+    scores = find_findings(case, engine, part_of(progress, 0.4, 1.0))
     return {
         "engine": engine.name,
         "warnings": list(case.study.receipt.warnings),

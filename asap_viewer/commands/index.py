@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asap_viewer.commands.inputs import add_device, add_engine, open_ct, require_file
+from asap_viewer.commands.inputs import add_device, add_engine, find_masks, open_ct, require_file
 from asap_viewer.commands.output import make_folder
 from asap_viewer.engines import open_grounder
 from asap_viewer.settings import Settings
@@ -12,11 +12,14 @@ from core.errors import ConfigError
 from core.progress import Progress, part_of
 
 if TYPE_CHECKING:
+    from asap_viewer.sessions import Case
+    from core.anatomy.masks import OrganMasks
     from core.grounding.engine import GroundingEngine
     from core.retrieval.build import EmbeddedStudies
     from core.retrieval.index import ReportIndex
     from core.retrieval.results import SearchResult
     from core.retrieval.table import ReportRow
+    from core.volume import Volume
 
 SHOWN_SKIPPED = 100
 """Skipped rows that are listed; all are counted."""
@@ -103,7 +106,19 @@ def _embed_volumes(
     if arguments.volumes is None:
         return EmbeddedStudies({}, ())
     folder = _require_folder(arguments.volumes)
-    return embed_studies(rows, folder, lambda path: open_ct(path, settings).volume, engine, progress)
+
+    def read(path: Path) -> "tuple[Volume, OrganMasks | None]":
+        case = open_ct(path, settings)
+        return case.volume, _masks_for(engine, case, settings)
+
+    return embed_studies(rows, folder, read, engine, progress)
+
+
+def _masks_for(engine: "GroundingEngine", case: "Case", settings: Settings) -> "OrganMasks | None":
+    """Organ masks by the embedded engine where the grounding engine sees nothing without; placing a view needs none."""
+    if engine.needs_masks:
+        find_masks(case, None, settings)
+    return case.masks
 
 
 def _require_folder(path: Path) -> Path:
@@ -151,8 +166,8 @@ def _ask_index(
     if arguments.text is not None:
         engine = open_grounder(index.info.engine, settings, arguments.device)
         return index.search_text(arguments.text, engine, arguments.count, where)
-    volume = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.3)).volume
+    case = open_ct(arguments.ct, settings, part_of(progress, 0.0, 0.3))
     engine = open_grounder(index.info.engine, settings, arguments.device)
     index.require_engine(engine)
-    features = engine.embed_volume(volume, progress=part_of(progress, 0.3, 1.0))
-    return index.search_volume(features.study_vector, arguments.count, where, volume.content_hash)
+    features = engine.embed_volume(case.volume, _masks_for(engine, case, settings), part_of(progress, 0.3, 1.0))
+    return index.search_volume(features.study_vector, arguments.count, where, case.volume.content_hash)

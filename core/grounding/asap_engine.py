@@ -11,12 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from core.anatomy.masks import OrganMasks
-from core.errors import CheckpointError, ReportError
+from core.errors import ReportError
 from core.grounding.engine import PatchFeatures
-from core.grounding.view import ViewConfig, box_grid, middle_of_chest, patch_grid, read_box
+from core.grounding.view import Reading, ViewConfig, box_grid, middle_of_chest, patch_grid, read_box
 from core.models.asap import ASAP, study_vector
-from core.models.asap_config import ASAPConfig, released
-from core.models.checkpoint import ENCODER_PARTS, config_from_json, import_weights, read_published, read_weights
+from core.models.asap_config import released
+from core.models.asg import ASG
+from core.models.assembly import assemble_model
+from core.models.import_sources import SOURCES
+from core.models.imports import fit_weights, read_source
 from core.models.tokens import ReportTokenizer
 from core.progress import Progress, silent
 from core.resample import lies_inside
@@ -28,7 +31,7 @@ MAX_TOKENS = 96
 ONE_THREAD_NUMBERS = 1 << 18
 """Numbers between two layers of the text encoder, up to which a second thread gains less than it may lose."""
 
-GROUNDING_PARTS = (*ENCODER_PARTS, "finding_align_img_mlp.", "align_text_mlp.", "bert_encoder.bert.")
+GROUNDING_PARTS = SOURCES["asap"].engine
 """Beginnings of the names of every weight that grounding reads."""
 
 
@@ -64,9 +67,12 @@ class EngineSpec:
 class AsapEngine:
     """See `GroundingEngine`. Weights are read-only; safe to share between threads."""
 
-    def __init__(self, model: ASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
+    needs_masks = False
+
+    def __init__(self, model: ASAP | ASG, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
         self.name = spec.name
         self.spec = spec
+        self._width = model.config.heads.embed if isinstance(model, ASG) else model.config.vision.width
         self._model = model.to(device).eval()
         self._tokenizer = tokenizer
         self._device = torch.device(device)
@@ -82,8 +88,7 @@ class AsapEngine:
         box = box_grid(middle_of_chest(volume, masks), view)
         readings = read_box(volume, box, view)
         patches = patch_grid(box, view)
-        width = self._model.config.vision.width
-        projected = torch.empty((*patches.shape, width))
+        projected = torch.empty((*patches.shape, self._width))
         n = view.subdivisions
         for done, reading in enumerate(readings):
             progress(0.1 + 0.9 * done / len(readings), "Encoding the CT")
@@ -97,7 +102,7 @@ class AsapEngine:
             F.normalize(projected, dim=-1).numpy(),
             patches,
             lies_inside(patches, volume.grid),
-            study_vector(projected.reshape(1, -1, width))[0].numpy(),
+            self._study(projected, readings),
             self.name,
         )
 
@@ -108,6 +113,10 @@ class AsapEngine:
     def embed_report(self, sentences: Sequence[str]) -> np.ndarray:
         """(D,) float32 unit vector: the mean sentence, as the study contrast is trained."""
         return F.normalize(self._sentence_vectors(sentences).mean(dim=0), dim=-1).numpy()
+
+    def _study(self, projected: torch.Tensor, _readings: Sequence[Reading]) -> np.ndarray:
+        """(D,) unit vector of the CT from projected patches (X, Y, Z, D)."""
+        return study_vector(projected.reshape(1, -1, self._width))[0].numpy()
 
     def presence_probability(self, score: float, negated_score: float) -> float:
         """Calibrated on synthetic anatomy that the model was not trained on; see the model card."""
@@ -127,7 +136,7 @@ class AsapEngine:
     def _read_sentences(self, sentences: Sequence[str]) -> torch.Tensor:
         ids, attn = self._tokenizer.encode_prompts(sentences, MAX_TOKENS)
         has_words = attn.sum(dim=1) > 1  # [CLS] alone says nothing
-        vectors = torch.zeros(len(sentences), self._model.config.vision.width)
+        vectors = torch.zeros(len(sentences), self._width)
         if has_words.any():
             with _one_thread_for(ids, self._model.config.text.width):
                 found = self._model.embed_sentences(ids[has_words].to(self._device), attn[has_words].to(self._device))
@@ -153,27 +162,11 @@ def _one_thread_for(ids: torch.Tensor, width: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def open_model_folder(folder: Path, device: str = "cpu") -> AsapEngine:
-    """An engine from model.safetensors, tokenizer.json and engine.json; CheckpointError says what does not fit.
-
-    The weights' metadata holds the ASAPConfig under "config". Parts that grounding does not use may be missing.
-    """
-    path = folder / "engine.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder.name} has no engine.json. Expected a model folder as trainers.pretrain writes.")
-    spec = config_from_json(EngineSpec, path.read_text(encoding="utf-8"))
-    tensors, metadata = read_weights(folder / "model.safetensors")
-    if "config" not in metadata:
-        raise CheckpointError(f"{folder.name}/model.safetensors carries no config. Expected one that was written here.")
-    model = ASAP(config_from_json(ASAPConfig, metadata["config"]))
-    import_weights(model, {name: value.float() for name, value in tensors.items()}, GROUNDING_PARTS)
-    return AsapEngine(model, ReportTokenizer.from_file(folder / "tokenizer.json"), spec, device)
-
-
-def open_published(folder: Path, device: str = "cpu") -> AsapEngine:
+def open_published(folder: Path, vocabulary: Path, device: str = "cpu") -> AsapEngine:
     """The published ViT-B from its ASAP.pth and CXR-BERT's vocabulary; only a full pre-training file can ground."""
-    tensors = read_published(folder / "ASAP.pth")
-    model = ASAP(released())
-    import_weights(model, tensors, GROUNDING_PARTS)
-    tokenizer = ReportTokenizer.from_file(folder / "cxrbert_wordpiece.json")
+    found = read_source([folder / "ASAP.pth"], SOURCES["asap"])
+    with torch.device("meta"):
+        fitted = fit_weights(found, ASAP(released()), "asap", GROUNDING_PARTS)
+    model = assemble_model(ASAP, released(), fitted.weights, GROUNDING_PARTS, "ASAP.pth")
+    tokenizer = ReportTokenizer.from_file(vocabulary)
     return AsapEngine(model, tokenizer, EngineSpec("asap", ViewConfig(smooth=False)), device)

@@ -1,11 +1,14 @@
 """Zero-shot probabilities of the 18 CT-RATE findings: each is a sentence held against its negation."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from core.anatomy.masks import OrganMasks
 from core.findings import CT_RATE_LABELS
-from core.grounding.engine import GroundingEngine, PatchFeatures
+from core.grounding.engine import GroundingEngine, OrganJudge, OrganPrompt, PatchFeatures
 from core.grounding.readout import Canvas, ReadoutConfig, SentenceQuery, ground_sentences
 from core.progress import Progress, silent
+from core.volume import Volume
 
 USUAL_ORGANS: dict[str, tuple[str, ...]] = {
     "Arterial wall calcification": ("aorta",),
@@ -37,21 +40,42 @@ class FindingScore(NamedTuple):
     margin: float  # score above its negation
 
 
+def judge_organs(
+    engine: GroundingEngine, volume: Volume, masks: OrganMasks | None, progress: Progress = silent
+) -> Mapping[str, float] | None:
+    """Probabilities by the engine's own published protocol, where it has one; None for other engines."""
+    return engine.judge_findings(volume, masks, progress) if isinstance(engine, OrganJudge) else None
+
+
 def score_findings(
-    engine: GroundingEngine, features: PatchFeatures, canvas: Canvas, progress: Progress = silent
+    engine: GroundingEngine,
+    features: PatchFeatures,
+    canvas: Canvas,
+    judged: Mapping[str, float] | None = None,
+    progress: Progress = silent,
 ) -> tuple[FindingScore, ...]:
-    """The 18 findings in the order of the CT-RATE label files, without any report."""
-    queries = [
-        SentenceQuery(
-            index,
-            f"There is {label.lower()}.",
-            f"There is no {label.lower()}.",
-            USUAL_ORGANS.get(label, ()),
-        )
-        for index, label in enumerate(CT_RATE_LABELS, start=1)
-    ]
+    """The 18 findings in the order of the CT-RATE label files, without any report.
+
+    judged: what `judge_organs` found; a finding that it leaves out, for its organ is not in the CT or the protocol does
+    not ask for it, has probability 0.5, "cannot tell".
+    """
+    asked = engine.prompts() if isinstance(engine, OrganJudge) else {}
+    queries = [_ask(index, label, asked.get(label)) for index, label in enumerate(CT_RATE_LABELS, start=1)]
     groundings = ground_sentences(engine, features, canvas, queries, ReadoutConfig(contrast=0.0), progress)
     return tuple(
-        FindingScore(label, one.probability, one.peak_ras_mm, one.margin)
+        FindingScore(
+            label,
+            one.probability if judged is None else judged.get(label, 0.5),
+            one.peak_ras_mm,
+            one.margin,
+        )
         for label, one in zip(CT_RATE_LABELS, groundings, strict=True)
     )
+
+
+def _ask(index: int, label: str, prompt: OrganPrompt | None) -> SentenceQuery:
+    """A finding as a sentence: the engine's own prompt where it has one."""
+    if prompt is not None:
+        return SentenceQuery(index, prompt.positive, prompt.negative, (prompt.organ,))
+    organs = USUAL_ORGANS.get(label, ())
+    return SentenceQuery(index, f"There is {label.lower()}.", f"There is no {label.lower()}.", organs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -84,26 +85,72 @@ def ground_sentences(
         return ()
     progress(0.0, "Reading the sentences")
     vectors = engine.embed_sentences([query.text for query in queries] + [query.negation for query in queries])
-    cosine = np.einsum("xyzd,sd->sxyz", features.vectors, vectors)  # (2S, X, Y, Z)
-    positive, negative = cosine[: len(queries)], cosine[len(queries) :]
+    told = Told(engine, features, queries, vectors[: len(queries)], vectors[len(queries) :])
     groundings = []
     for at, query in enumerate(queries):
         progress(at / len(queries), f"Sentence {at + 1} of {len(queries)}")
-        rest = _mean_of_others(positive, at)
-        raw, contrasted, negated = (
-            resample(score, features.grid, canvas.grid)
-            for score in (positive[at], positive[at] - config.contrast * rest, negative[at])
-        )
-        region = _region_of(query.organs, canvas, config)
-        groundings.append(_read_one(engine, query, canvas, region, (raw, contrasted, negated), config))
+        groundings.append(_ground_one(told, at, query, canvas, config))
     return tuple(groundings)
 
 
-def _mean_of_others(scores: np.ndarray, at: int) -> np.ndarray:
-    """Mean score (X, Y, Z) of all sentences (S, X, Y, Z) but one; zero for a report of one sentence."""
-    if len(scores) == 1:
-        return np.zeros_like(scores[0])
-    return (scores.sum(axis=0) - scores[at]) / (len(scores) - 1)
+class Told(NamedTuple):
+    """All sentences of one grounding and what they are compared with."""
+
+    engine: GroundingEngine
+    features: PatchFeatures
+    queries: Sequence[SentenceQuery]
+    vectors: np.ndarray  # (S, D) of the sentences
+    negations: np.ndarray  # (S, D) of their opposites
+
+
+def _ground_one(told: Told, at: int, query: SentenceQuery, canvas: Canvas, config: ReadoutConfig) -> SentenceGrounding:
+    """One sentence: its scores on the canvas, and what is read off them."""
+    features, readable = told.features, told.features.readable(query.organs)
+    region = _region_of(query.organs, canvas, config)
+    if readable.organ is not None:
+        region = region & (resample(readable.covered.astype(np.uint8), features.grid, canvas.grid, "nearest") > 0)
+    if not region.any():
+        return _nothing_to_see(query, canvas)
+    rest = config.contrast * _mean_of_others(told, at)
+    asked = np.stack([told.vectors[at], told.vectors[at] - rest, told.negations[at]])
+    cosine = np.einsum("xyzd,sd->sxyz", readable.vectors, asked)
+    raw, contrasted, negated = (resample(score, features.grid, canvas.grid) for score in cosine)
+    heat = _heat_from(contrasted, region, canvas.inside, config.floor_quantile)
+    peak = np.unravel_index(int(np.argmax(np.where(region, contrasted, -np.inf))), heat.shape)
+    x, y, z = canvas.grid.to_mm(peak)
+    score, negated_score = float(raw[peak]), float(negated[peak])
+    judged = (score, negated_score)
+    if features.organs is not None and readable.organ is not None:  # what it was trained on: the organ as a whole
+        whole = features.organs.whole[readable.organ[features.grid.nearest_voxel((x, y, z))]]
+        judged = (float(whole @ told.vectors[at]), float(whole @ told.negations[at]))
+    return SentenceGrounding(
+        query.index,
+        query.text,
+        HeatMap(heat, raw, canvas.grid),
+        (float(x), float(y), float(z)),
+        score,
+        negated_score,
+        told.engine.presence_probability(*judged),
+        _share_per_organ(heat, canvas.labels),
+    )
+
+
+def _nothing_to_see(query: SentenceQuery, canvas: Canvas) -> SentenceGrounding:
+    """A sentence about an organ that the engine has no idea of, or that is not in its view: no heat, no opinion."""
+    empty = np.zeros(canvas.grid.shape, np.float32)
+    named = np.isin(canvas.labels, [number for organ in query.organs for number in _numbers_near(organ)])
+    middle = canvas.grid.to_mm(np.argwhere(named).mean(axis=0)) if named.any() else canvas.grid.centre_mm
+    x, y, z = (float(value) for value in middle)
+    return SentenceGrounding(query.index, query.text, HeatMap(empty, empty, canvas.grid), (x, y, z), 0.0, 0.0, 0.5)
+
+
+def _mean_of_others(told: Told, at: int) -> np.ndarray:
+    """Mean vector (D,) of the sentences that one can be held against; zero where there is none."""
+    own = told.queries[at].organs
+    rivals = [
+        other for other, query in enumerate(told.queries) if other != at and told.features.are_rivals(own, query.organs)
+    ]
+    return told.vectors[rivals].mean(axis=0) if rivals else np.zeros_like(told.vectors[at])
 
 
 def _region_of(organs: tuple[str, ...], canvas: Canvas, config: ReadoutConfig) -> np.ndarray:
@@ -129,32 +176,6 @@ def _numbers_near(organ: str) -> list[int]:
     if organ in stand_in:
         numbers |= parts_of(stand_in[organ])
     return sorted(numbers)
-
-
-def _read_one(
-    engine: GroundingEngine,
-    query: SentenceQuery,
-    canvas: Canvas,
-    region: np.ndarray,
-    scores: tuple[np.ndarray, np.ndarray, np.ndarray],
-    config: ReadoutConfig,
-) -> SentenceGrounding:
-    """Heat, peak and scores of one sentence from its raw, contrasted and negated scores on the canvas."""
-    raw, contrasted, negated = scores
-    heat = _heat_from(contrasted, region, canvas.inside, config.floor_quantile)
-    peak = np.unravel_index(int(np.argmax(np.where(region, contrasted, -np.inf))), heat.shape)
-    x, y, z = canvas.grid.to_mm(peak)
-    score, negated_score = float(raw[peak]), float(negated[peak])
-    return SentenceGrounding(
-        query.index,
-        query.text,
-        HeatMap(heat, raw, canvas.grid),
-        (float(x), float(y), float(z)),
-        score,
-        negated_score,
-        engine.presence_probability(score, negated_score),
-        _share_per_organ(heat, canvas.labels),
-    )
 
 
 def _heat_from(score: np.ndarray, region: np.ndarray, inside: np.ndarray, floor_quantile: float) -> np.ndarray:

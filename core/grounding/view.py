@@ -1,7 +1,8 @@
-"""What a model of the ASAP family sees of a CT: a box of voxels placed on the patient, values in [-1, 1]."""
+"""What a model sees of a CT: a box of voxels placed on the patient, Hounsfield units as numbers near 1."""
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,11 @@ class ViewConfig:
     patch_size: tuple[int, int, int] = (16, 16, 8)
     """Voxels of one patch."""
     hu_range: tuple[float, float] = (-1000.0, 1000.0)
-    """HU that become -1 and 1; clipped outside."""
+    """HU that become the ends of `shown_as`; clipped outside."""
+    shown_as: tuple[float, float] = (-1.0, 1.0)
+    """Values that the two ends of `hu_range` become."""
+    axes: Literal["RAS", "LPS"] = "RAS"
+    """Where the axes of the model's input grow to; published fVLM and ViSD-Boost read CT-RATE's files as stored."""
     smooth: bool = True
     """Average over the voxels that fall into a larger one; False takes single values, as ASAP's public code."""
     subdivisions: int = 1
@@ -38,6 +43,8 @@ class ViewConfig:
                 f"View of {self.spacing_mm} mm voxels and HU range {self.hu_range}: expected sizes above 0 and an "
                 "ascending range."
             )
+        if self.axes not in ("RAS", "LPS"):
+            raise ConfigError(f"axes is {self.axes!r}; expected RAS or LPS.")
         if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
             raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
         if not 1 <= self.subdivisions <= 4 or any(p % self.subdivisions for p in self.patch_size):
@@ -49,7 +56,7 @@ class Reading:
     """One placement of the box."""
 
     image: np.ndarray
-    """(X, Y, Z) float32 in [-1, 1], axes RAS."""
+    """(X, Y, Z) float32 within `ViewConfig.shown_as`, axes RAS."""
     offset: tuple[int, int, int]
     """Which of the interleaved patch grids it gives, in steps of patch / subdivisions."""
 
@@ -96,9 +103,7 @@ def read_box(volume: Volume, box: Grid, config: ViewConfig) -> list[Reading]:
     """The CT in the model's box, once per subdivision; outside the scan is air."""
     wide = _with_margin(box, config)
     sample = resample_smooth if config.smooth else resample
-    hu = sample(volume.hu, volume.grid, wide, fill=AIR_HU)
-    low, high = config.hu_range
-    image = np.clip((hu - low) / (high - low) * 2 - 1, -1.0, 1.0).astype(np.float32)
+    image = show(sample(volume.hu, volume.grid, wide, fill=min(AIR_HU, config.hu_range[0])), config)
     step = [p // config.subdivisions for p in config.patch_size]
     readings = []
     for x, y, z in product(range(config.subdivisions), repeat=3):
@@ -106,6 +111,17 @@ def read_box(volume: Volume, box: Grid, config: ViewConfig) -> list[Reading]:
         cut = tuple(slice(o * s, o * s + n) for o, s, n in moved)
         readings.append(Reading(image[cut], (x, y, z)))
     return readings
+
+
+def show(hu: np.ndarray, config: ViewConfig) -> np.ndarray:
+    """Hounsfield units as the model's numbers: clipped and mapped linearly, float32."""
+    (low, high), (black, white) = config.hu_range, config.shown_as
+    return (np.clip((hu - low) / (high - low), 0.0, 1.0) * (white - black) + black).astype(np.float32)
+
+
+def turn(array: np.ndarray, config: ViewConfig) -> np.ndarray:
+    """An array (X, Y, Z, ...) of axes RAS on the axes of the model's input, and back."""
+    return np.ascontiguousarray(array[::-1, ::-1]) if config.axes == "LPS" else array
 
 
 def _with_margin(box: Grid, config: ViewConfig) -> Grid:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from core.anatomy.masks import OrganMasks
 from core.errors import IndexFileError, ReportError, StudyError
 from core.findings import CT_RATE_LABELS
 from core.grounding.engine import GroundingEngine
@@ -51,13 +52,13 @@ class BuiltIndex:
 def embed_studies(
     rows: Sequence[ReportRow],
     folder: Path,
-    read: Callable[[Path], Volume],
+    read: Callable[[Path], tuple[Volume, OrganMasks | None]],
     engine: GroundingEngine,
     progress: Progress = silent,
 ) -> EmbeddedStudies:
     """Study vectors of the CT that rows name, as paths inside `folder`; `read` opens one (StudyError when it cannot).
 
-    One CT is in memory at a time.
+    With the CT it gives organ masks if the engine needs them. One CT is in memory at a time.
     """
     named = [row for row in rows if row.volume]
     vectors: dict[str, StudyVector] = {}
@@ -65,11 +66,12 @@ def embed_studies(
     for done, row in enumerate(named):
         progress(done / len(named), f"CT {done + 1} of {len(named)}: {row.study_id}")
         try:
-            volume = read(_inside(folder, row.volume))
+            volume, masks = read(_inside(folder, row.volume))
+            vector = engine.embed_volume(volume, masks).study_vector
         except StudyError as error:
             skipped.append(SkippedRow(0, row.study_id, str(error)))
             continue
-        vectors[row.study_id] = StudyVector(engine.embed_volume(volume).study_vector, volume.content_hash)
+        vectors[row.study_id] = StudyVector(vector, volume.content_hash)
     return EmbeddedStudies(vectors, tuple(skipped))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import CheckpointError
-from core.grounding.asap_engine import open_model_folder
+from core.grounding.model_folder import open_folder
 from core.grounding.readout import SentenceQuery, ground_sentences, make_canvas
 from core.models.asap import ASAP
 from core.models.asap_config import tiny
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 
 def test_a_bundled_run_opens_as_an_engine_that_sees_ct_as_in_training(run, tmp_path):
-    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", name="own")))
+    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", name="own")))
     assert engine.name == "own"
     assert engine.spec.view.spacing_mm == (9.0, 9.0, 9.0)
     assert engine.spec.view.hu_range == (-900.0, 300.0)
@@ -57,12 +57,12 @@ def test_a_bundled_run_opens_as_an_engine_that_sees_ct_as_in_training(run, tmp_p
 def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
     metrics = tmp_path / "metrics.json"
     metrics.write_text(json.dumps({"presence": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))
-    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", metrics=metrics)))
+    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", metrics=metrics)))
     assert engine.presence_probability(1.0, 0.0) == pytest.approx(1 / (1 + np.exp(-2.5)))
 
 
 def test_a_model_that_must_not_say_what_is_there_cannot_tell(run, tmp_path):
-    engine = open_model_folder(bundle(BundleConfig(run, tmp_path / "model", presence=False)))
+    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", presence=False)))
     assert engine.presence_probability(0.9, -0.9) == 0.5
 
 

@@ -9,7 +9,7 @@ from tiny_engine import TINY_VIEW as VIEW
 
 from core.anatomy.masks import OrganMasks
 from core.errors import CheckpointError, EngineError
-from core.grounding.asap_engine import open_model_folder
+from core.grounding.model_folder import open_folder
 from core.grounding.registry import list_engines, load_engine, runnable_engines
 from core.grounding.view import box_grid, middle_of_chest, patch_grid, read_box
 from core.models.asap import ASAP
@@ -73,14 +73,14 @@ def test_an_engine_from_a_folder_gives_the_same_vectors_for_every_storage_order(
 
 
 def test_sentences_become_unit_vectors_even_without_words(tiny_assets):
-    engine = open_model_folder(tiny_assets / "models" / "bundled")
+    engine = open_folder(tiny_assets / "models" / "bundled")
     vectors = engine.embed_sentences(["a nodule", "", "no effusion"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1], atol=1e-5)
     assert np.isfinite(engine.embed_report(["a nodule", "no effusion"])).all()
 
 
 def test_reading_a_query_leaves_torchs_threads_and_earlier_answers_as_they_were(tiny_assets):
-    engine = open_model_folder(tiny_assets / "models" / "bundled")
+    engine = open_folder(tiny_assets / "models" / "bundled")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -119,7 +119,7 @@ def test_weights_that_do_not_fit_are_refused(tiny_assets, tmp_path):
     smaller = replace(config, vision=replace(config.vision, depth=1))
     save_weights(tmp_path / "model.safetensors", ASAP(smaller), {"config": config_to_json(config)})
     with pytest.raises(CheckpointError, match="Missing"):
-        open_model_folder(tmp_path)
+        open_folder(tmp_path)
     (tmp_path / "engine.json").write_text("{}", encoding="utf-8")
     with pytest.raises(CheckpointError, match="EngineSpec"):
-        open_model_folder(tmp_path)
+        open_folder(tmp_path)

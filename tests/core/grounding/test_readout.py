@@ -32,6 +32,7 @@ class WordEngine:
     """An engine with one direction per word: patches near TARGET_MM say "nodule", all others "other"."""
 
     name: str = "words"
+    needs_masks: bool = False
 
     def embed_volume(self, volume, masks=None, progress=None):
         grid = target_grid(np.zeros(3), (8, 8, 8), np.full(3, 20.0))

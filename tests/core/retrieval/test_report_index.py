@@ -147,7 +147,7 @@ def test_embedding_studies_stays_inside_the_folder_and_reports_failures(tmp_path
     def read(path):
         if path.name == "bad.nii":
             raise StudyError("not an image")
-        return ct(40)
+        return ct(40), None
 
     rows = [ReportRow(name, "Text.", volume=name) for name in ("good.nii", "bad.nii", "../secret.nii", "gone.nii")]
     studies = embed_studies([*rows, ReportRow("none", "Text.")], tmp_path / "in", read, engine)

@@ -24,6 +24,7 @@ class WordEngine:
     """Sentences are sums of random word vectors; a CT is the words of what its mean density suggests."""
 
     name = "words"
+    needs_masks = False
 
     def __init__(self, salt: str = "") -> None:
         self.salt = salt

@@ -1,0 +1,169 @@
+"""Folders with a model: what they hold, told from their headers without torch, and opening them as engines.
+
+A folder holds model.safetensors as trainers.pretrain, trainers.bundle or trainers.import_weights write it; a vocabulary
+where the weights carry none; and engine.json where view and calibration are not those of the weights' own facts.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.errors import CheckpointError, ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from core.grounding.asap_engine import EngineSpec
+    from core.grounding.engine import GroundingEngine
+    from core.models.tokens import ReportTokenizer
+
+WEIGHTS, SPEC = "model.safetensors", "engine.json"
+VOCABULARIES = ("tokenizer.json", "cxrbert_wordpiece.json", "vocab.txt")
+"""As `core.models.tokens` names them, which imports torch."""
+LARGEST_HEADER = 100_000_000
+RECIPES = ("asap", "fvlm", "visd", "asg", "ecamp")
+WITHOUT_TEXT_SPACE = "ecamp"
+
+
+class FolderState(NamedTuple):
+    """What a folder of weights is."""
+
+    recipe: str  # "" = no model of ours
+    is_published: bool  # True = imported, not trained here
+    lacks: str  # why it is no engine; "" when it is one
+
+
+def inspect_folder(folder: Path) -> FolderState | None:
+    """What lies in a folder, None for one without weights of ours. Reads headers only."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        return None
+    metadata = read_header(path)
+    if metadata is None or "config" not in metadata:
+        return FolderState("", False, f"{path.name} in {folder.name} is no model file of this program.")
+    recipe = metadata.get("recipe", "asap")
+    is_published = "published:" in metadata.get("facts", "")
+    return FolderState(recipe, is_published, _lacking(folder, recipe, metadata))
+
+
+def read_header(path: Path) -> Mapping[str, str] | None:
+    """Text metadata of a safetensors file, None for a file that is none."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            told = json.loads(file.read(length)) if length <= LARGEST_HEADER else None
+    except (OSError, ValueError, struct.error):
+        return None
+    metadata = told.get("__metadata__", {}) if isinstance(told, dict) else None
+    return metadata if isinstance(metadata, dict) else None
+
+
+def _lacking(folder: Path, recipe: str, metadata: Mapping[str, str]) -> str:
+    """Why a model of ours is no engine, "" when it is one."""
+    has_words = "tokenizer" in metadata or any((folder / name).is_file() for name in VOCABULARIES)
+    faults = {
+        f"It is of recipe {recipe!r}, which this version does not know; expected one of {', '.join(RECIPES)}.": (
+            recipe not in RECIPES
+        ),
+        "It is of recipe ecamp, which has no space that images and texts share: finding sentences is not defined for "
+        "this recipe. Use it with --init of trainers.pretrain.": recipe == WITHOUT_TEXT_SPACE,
+        f"Missing in {folder.name}: the vocabulary of its text encoder, as {', '.join(VOCABULARIES[:2])} (ASAP's "
+        f"repository, dataset/) or {VOCABULARIES[2]} (BiomedVLP-CXR-BERT-specialized).": not has_words,
+        f"Missing in {folder.name}: {SPEC}. Make the folder with trainers.bundle.": (
+            "facts" not in metadata and not (folder / SPEC).is_file()
+        ),
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), "")
+
+
+def open_folder(folder: Path, device: str = "cpu", name: str = "") -> "GroundingEngine":
+    """The engine in a folder, called `name`, or as engine.json or the folder is. EngineError, CheckpointError."""
+    from core.models.checkpoint import read_weights
+
+    state = inspect_folder(folder)
+    if state is None or state.lacks:
+        raise EngineError(state.lacks if state else f"{folder.name} holds no {WEIGHTS}.")
+    tensors, metadata = read_weights(folder / WEIGHTS)
+    if state.recipe in ("fvlm", "visd"):
+        return _open_organs(folder, name or folder.name, (tensors, metadata), device)
+    return _open_patches(folder, name, (tensors, metadata), device)
+
+
+def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
+    """An engine of recipe asap or asg."""
+    from core.grounding.asap_engine import GROUNDING_PARTS, AsapEngine
+    from core.grounding.asg_engine import AsgEngine
+    from core.models.asap import ASAP
+    from core.models.asap_config import ASAPConfig
+    from core.models.asg import ASG
+    from core.models.asg_config import ASGConfig
+    from core.models.assembly import assemble_model
+    from core.models.checkpoint import config_from_json
+
+    tensors, metadata = read
+    title, tokenizer = f"{folder.name}/{WEIGHTS}", _tokenizer(folder, metadata)
+    if metadata.get("recipe", "asap") == "asg":
+        config = config_from_json(ASGConfig, metadata["config"])
+        asg = assemble_model(ASG, config, tensors, ("img_encoder_q.", "text_encoder_q."), title)
+        return AsgEngine(asg, tokenizer, _spec(folder, name, metadata, config.vision.patch_size), device)
+    asap_config = config_from_json(ASAPConfig, metadata["config"])
+    spec = _spec(folder, name, metadata, asap_config.vision.patch_size)
+    return AsapEngine(assemble_model(ASAP, asap_config, tensors, GROUNDING_PARTS, title), tokenizer, spec, device)
+
+
+def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
+    """An engine of recipe fvlm or visd."""
+    from core.grounding.organ_engine import OrganEngine
+    from core.models.assembly import assemble_model
+    from core.models.checkpoint import config_from_json
+    from core.models.fvlm import FVLM
+    from core.models.fvlm_config import FVLMConfig
+    from core.models.visd import VISD
+    from core.models.visd_config import VISDConfig
+    from core.organ_map import find_organ_map, organ_map_from_json
+
+    tensors, metadata = read
+    is_fvlm, facts = metadata["recipe"] == "fvlm", json.loads(metadata["facts"])
+    config: Any = config_from_json(FVLMConfig if is_fvlm else VISDConfig, metadata["config"])
+    model = assemble_model(FVLM if is_fvlm else VISD, config, tensors, ("",), f"{folder.name}/{WEIGHTS}")
+    organs = organ_map_from_json(facts["organs"]) if "organs" in facts else find_organ_map(facts["organ_map"])
+    if organs.names != config.organs:
+        raise CheckpointError(
+            f"{folder.name} was trained on {', '.join(config.organs)}, its organ map has {', '.join(organs.names)}."
+        )
+    view = _spec(folder, name, metadata, config.vision.patch_size if is_fvlm else config.patch_size).view
+    return OrganEngine(name, model, _tokenizer(folder, metadata), view, organs, device)
+
+
+def _tokenizer(folder: Path, metadata: Mapping[str, str]) -> "ReportTokenizer":
+    from core.models.tokens import ReportTokenizer, find_vocabulary
+
+    beside = find_vocabulary(folder)
+    if beside is not None:
+        return ReportTokenizer.from_file(beside)
+    return ReportTokenizer.from_json(metadata["tokenizer"])
+
+
+def _spec(folder: Path, name: str, metadata: Mapping[str, str], patch: tuple[int, int, int]) -> "EngineSpec":
+    """engine.json, or the view that the weights' facts tell with a plain calibration."""
+    from core.grounding.asap_engine import EngineSpec
+    from core.models.checkpoint import config_from_json
+
+    if (folder / SPEC).is_file():
+        spec = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8"))
+        return replace(spec, name=name) if name else spec
+    facts = json.loads(metadata["facts"])
+    told = {
+        "spacing_mm": json.loads(facts["spacing_mm"]),
+        "image_size": json.loads(facts["crop"]),
+        "patch_size": list(patch),
+        "hu_range": json.loads(facts["window_hu"]),
+        "shown_as": json.loads(facts.get("shown_as", "[-1.0, 1.0]")),
+        "axes": facts.get("axes", "RAS"),
+        "smooth": facts.get("resample", "smooth") == "smooth",
+    }
+    try:
+        return config_from_json(EngineSpec, json.dumps({"name": name or folder.name, "view": told}))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder.name} was trained on an impossible view ({error}).") from error
