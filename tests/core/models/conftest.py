@@ -1,11 +1,9 @@
 """Where the golden numbers of the published code lie."""
 
-import os
 from pathlib import Path
 
 import pytest
-
-FIXTURES = Path(os.environ.get("ASAP_FIXTURES", Path(__file__).resolve().parents[4] / "shared" / "fixtures"))
+from asap_golden import FIXTURES
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Reading the golden numbers of the published fVLM, on the axes (X, Y, Z) of this project's batches."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class FVLMGolden:
     mask: Tensor  # (B, X, Y, Z) uint8
     expected: dict[str, Tensor]
     gradients: dict[str, Tensor]
+    compared: set[str] = field(default_factory=set)
 
     @property
     def organs(self) -> list[str]:
@@ -54,6 +55,7 @@ class FVLMGolden:
 
     def check(self, name: str, got: Tensor) -> None:
         want = self.expected[name]
+        self.compared.add(name)
         if not want.is_floating_point():
             assert torch.equal(got.to(want.dtype), want), name
             return

@@ -1,12 +1,13 @@
 """Every golden tensor of the published ASAP code, stage by stage; sizes and names come from the fixture's JSON."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from asap_golden import Golden, in_float32, load_golden
+from asap_golden import FIXTURES, Golden, check_gradient_norms, in_float32, list_variants, load_golden
 from einops import rearrange
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from core.models.mae import DecoderConfig, Encoded, class_fractions, unpatchify
 from core.models.selection import patch_counts
 from core.models.vit import VisionConfig
 
-VARIANTS = ["equal", "ragged", "refpatch"]
+VARIANTS = list_variants(FIXTURES) or ["absent"]
 
 
 def bert_config(sizes: dict[str, int]) -> BertConfig:
@@ -108,25 +109,34 @@ def run(request: pytest.FixtureRequest, fixtures: Path) -> Run:
 
 
 def checks(run: Run, **values: Tensor) -> None:
-    """Compare what this variant stores; at least one of the names must be stored."""
-    stored = [name for name in values if name in run.golden.expected]
-    assert stored
-    for name in stored:
-        run.golden.check(name, values[name])
+    """Compare what this variant stores, whole (`name`) or in part (`name_sample0`, `name_sample0_strided`)."""
+    for name, value in values.items():
+        for stored in (name, f"{name}_sample0", f"{name}_sample0_strided"):
+            if stored in run.golden.expected:
+                run.golden.check(stored, value)
+
+
+def check_choice(run: Run, aligned: Aligned, name: str) -> None:
+    """The chosen patches of every real sentence, as sets."""
+    counts, stored = run.golden.expected["k"].tolist(), run.golden.expected[name]
+    for study, slot in aligned.valid.nonzero().tolist():
+        chosen = set(aligned.selection.weights[study, slot].nonzero().flatten().tolist())
+        assert chosen == set(stored[study, slot, : counts[study][slot]].tolist()), name
+    run.golden.compared.add(name)
 
 
 def test_masking_and_encoder(run: Run):
-    patches = run.model.patch_embed(run.batch["image"][:1])
+    patches = run.model.patch_embed(run.batch["image"])
     encoded = run.encode()
-    masking, expected = encoded.masking, run.golden.expected
-    assert torch.equal(masking.order, expected["ids_shuffle"])
-    assert torch.equal(masking.keep, expected["ids_keep"])
-    assert torch.equal(masking.restore, expected["ids_restore"])
+    masking = encoded.masking
     checks(
         run,
+        ids_shuffle=masking.order,
+        ids_keep=masking.keep,
+        ids_restore=masking.restore,
         patch_hidden_mask=masking.hidden,
-        patch_embed_sample0=rearrange(patches, "b d x y z -> b (x y z) d"),
-        encoder_block_0_sample0=run.inner["blocks.0"][:1],
+        patch_embed=rearrange(patches, "b d x y z -> b (x y z) d"),
+        encoder_block_0=run.inner["blocks.0"],
         latent=encoded.tokens,
     )
 
@@ -135,19 +145,18 @@ def test_decoder_and_anatomy_head(run: Run):
     model = run.model
     decoded = model.decode(run.encode())
     volume = unpatchify(decoded.voxels, model.vision.patch_size, model.vision.grid)
-    if "inj_logits" in run.golden.expected:
-        checks(
-            run,
-            inj_logits=decoded.anatomy_logits,
-            inj_soft_labels=class_fractions(run.batch["organ_mask"], model.config.classes, model.vision.patch_size),
-            pred_patches_sample0=decoded.voxels[:1, ::4],
-            recon_volume_sample0_strided=volume[:1, 0, ::4, ::4, ::2],
-            decoder_block_1_sample0=run.inner["decoder_blocks.1"][:1],
-            decoder_block_last_sample0=run.inner[f"decoder_blocks.{model.decoder.depth - 1}"][:1],
-        )
     losses = model(run.batch, run.golden.inputs["masking_noise"])
-    run.golden.check("mim_loss", losses["reconstruction"])
-    run.golden.check("inj_loss", losses["injection"])
+    checks(
+        run,
+        inj_logits=decoded.anatomy_logits,
+        inj_soft_labels=class_fractions(run.batch["organ_mask"], model.config.classes, model.vision.patch_size),
+        pred_patches=decoded.voxels,
+        recon_volume=volume[:, 0],
+        decoder_block_1=run.inner["decoder_blocks.1"],
+        decoder_block_last=run.inner[f"decoder_blocks.{model.decoder.depth - 1}"],
+        mim_loss=losses["reconstruction"],
+        inj_loss=losses["injection"],
+    )
 
 
 def test_skipping_voxels_leaves_the_anatomy_unchanged(run: Run):
@@ -158,16 +167,14 @@ def test_skipping_voxels_leaves_the_anatomy_unchanged(run: Run):
 
 
 def test_text_and_alignment(run: Run):
-    model, batch, expected = run.model, run.batch, run.golden.expected
+    model, batch = run.model, run.batch
     aligned = model.align(batch, run.encode())
     selection, valid = aligned.selection, aligned.valid
-    counts = patch_counts(aligned.size_logit, model.size_rule)
-    assert torch.equal(counts.int(), expected["k"])
-    for study, slot in valid.nonzero().tolist():
-        chosen = set(selection.weights[study, slot].nonzero().flatten().tolist())
-        assert chosen == set(expected["topk_idx"][study, slot, : counts[study, slot]].tolist())
+    assert valid.sum(dim=1).tolist() == run.golden.about["sentence_counts"]
+    check_choice(run, aligned, "topk_idx")
     checks(
         run,
+        k=patch_counts(aligned.size_logit, model.size_rule),
         text_findings=model.bert_encoder(batch["findings_ids"], batch["findings_attn"]),
         text_report=model.bert_encoder(batch["mlm_in"], batch["report_attn"]),
         regression_logit=aligned.size_logit,
@@ -177,8 +184,8 @@ def test_text_and_alignment(run: Run):
         sentence_valid=valid,
         cos_sentence_patch=selection.cosine,
     )
-    torch.testing.assert_close(selection.regions[valid], expected["pooled_region"][valid], atol=2e-5, rtol=1e-4)
     regions = run.published_regions(aligned)
+    torch.testing.assert_close(selection.regions[valid], regions[valid], atol=1e-6, rtol=1e-5)
     logits = alignment_logits(aligned.sentences, regions, model.config.temperature)
     checks(
         run,
@@ -190,13 +197,13 @@ def test_text_and_alignment(run: Run):
 
 def test_word_to_patch_map(run: Run):
     """Nothing uses it downstream; it still shows that tokens, sentences and patches are lined up."""
-    if "topk_similarity_map_sample0" not in run.golden.expected:
-        pytest.skip("this variant does not store the map")
     aligned = run.model.align(run.batch, run.encode())
     chosen = aligned.selection.cosine * (aligned.selection.weights > 0)
-    sentence_of_token = run.batch["findings_sent"][0, 1:]
-    rows = [torch.zeros_like(chosen[0, 0]) if s == 0 else chosen[0, s - 1] for s in sentence_of_token.tolist()]
-    run.golden.check("topk_similarity_map_sample0", torch.stack(rows)[None])
+    sentence_of_token = run.batch["findings_sent"][:, 1:].long()
+    with_none = torch.cat([torch.zeros_like(chosen[:, :1]), chosen], dim=1)
+    maps = with_none.gather(1, sentence_of_token[..., None].expand(-1, -1, chosen.shape[-1]))
+    assert maps.any()
+    checks(run, topk_similarity_map=maps)
 
 
 def test_fusion_and_language(run: Run):
@@ -214,7 +221,7 @@ def test_fusion_and_language(run: Run):
         fusion_text_in=words,
         fusion_memory=memory,
         fusion_global_token=overview,
-        fusion_cross_attention_sample0=attention[:1],
+        fusion_cross_attention=attention,
         fusion_out=run.inner["fusion"],
         mlm_logits=logits,
         mlm_loss=language_loss(logits.flatten(0, 1), batch["report_ids"].flatten()),
@@ -239,49 +246,53 @@ def total_loss(run: Run) -> Tensor:
 
 
 def test_total_and_gradients(run: Run):
-    total = total_loss(run)
-    run.golden.check("total_loss", total)
-    if bool((run.golden.expected["sentence_valid"] > 0).all()):
-        run.golden.check("total_loss", run.model(run.batch, run.golden.inputs["masking_noise"])["total"])
+    total, scalars = total_loss(run), run.golden.about["scalars"]
+    checks(run, total_loss=total)
+    limits = run.golden.about["tolerance"]
+    assert total.item() == pytest.approx(scalars["total_loss"], abs=2e-5, rel=limits["losses"]["rtol"])
+    if len(set(run.golden.about["sentence_counts"])) == 1:  # else the model has its own choice in empty slots
+        checks(run, total_loss=run.model(run.batch, run.golden.inputs["masking_noise"])["total"])
     run.model.zero_grad()
     total.backward()
-    about = run.golden.about["gradients"]
-    gradients = {name: p.grad for name, p in run.model.named_parameters() if p.requires_grad}
+    about, parameters = run.golden.about["gradients"], dict(run.model.named_parameters())
+    frozen = sorted(name for name, parameter in parameters.items() if not parameter.requires_grad)
+    assert [name for name in frozen if not name.endswith("pos_embed")] == sorted(
+        name for name in about["frozen"] if not name.endswith("pos_embed")
+    )
+    gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.requires_grad}
     without = sorted(name for name, gradient in gradients.items() if gradient is None)
     assert without == sorted(about["trainable_without_gradient"])
-    for name, norm in about["norms"].items():
-        assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-6), name  # key biases: 0
+    assert set(gradients) - set(without) == set(about["norms"])
+    check_gradient_norms(gradients, about["norms"], limits["gradients"]["rtol"])
+    assert set(run.golden.gradients) == set(about["stored"])
     for name, stored in run.golden.gradients.items():
-        atol = 1e-4 * float(stored.abs().max())
-        torch.testing.assert_close(gradients[name], stored.float(), rtol=1e-3, atol=atol, msg=lambda m, n=name: n + m)
+        atol = limits["gradients"]["atol_relative_to_max"] * float(stored.abs().max())
+        torch.testing.assert_close(
+            gradients[name], stored.float(), rtol=limits["gradients"]["rtol"], atol=atol, msg=lambda m, n=name: n + m
+        )
 
 
 def test_whole_volume(run: Run):
-    expected, model = run.golden.expected, run.model
-    if "full_latent_sample0" not in expected:
-        pytest.skip("this variant stores no unmasked pass")
-    encoded = run.encode_all()
+    model, encoded = run.model, run.encode_all()
     aligned = model.align(run.batch, encoded)
-    checks(
-        run,
-        full_latent_sample0=encoded.tokens[:1],
-        full_img_proj_sample0=aligned.patches[:1],
-        full_cos_sentence_patch=aligned.selection.cosine,
-        full_pooled_region=run.published_regions(aligned, "full_topk_idx"),
-    )
     by_place = rearrange(model.encode_patches(run.batch["image"]), "b x y z d -> b (x y z) d")
     torch.testing.assert_close(by_place, encoded.patches, atol=1e-5, rtol=1e-4)
-    for study, slot in aligned.valid.nonzero().tolist():
-        chosen = set(aligned.selection.weights[study, slot].nonzero().flatten().tolist())
-        assert chosen == set(expected["full_topk_idx"][study, slot, : expected["k"][study, slot]].tolist())
-    if bool(aligned.valid.all()):  # else the stored loss holds arbitrary patches
-        logits = alignment_logits(aligned.sentences, aligned.selection.regions, model.config.temperature)
-        run.golden.check("full_align_loss", alignment_loss(logits, aligned.valid, mask_padding=False))
+    checks(
+        run,
+        full_latent=encoded.tokens,
+        full_img_proj=aligned.patches,
+        full_cos_sentence_patch=aligned.selection.cosine,
+    )
+    if "full_topk_idx" in run.golden.expected:
+        check_choice(run, aligned, "full_topk_idx")
+        regions = run.published_regions(aligned, "full_topk_idx")
+        logits = alignment_logits(aligned.sentences, regions, model.config.temperature)
+        loss = alignment_loss(logits, aligned.valid, mask_padding=False)
+        checks(run, full_pooled_region=regions, full_align_loss=loss)
 
 
-def test_masked_slots_give_each_studys_own_numbers(fixtures: Path):
-    """With padding masked, a study in a mixed batch is what the published code computes for it alone."""
-    golden = load_golden(fixtures / "asap", "ragged")
+def check_alone(golden: Golden) -> None:
+    """A study in a mixed batch, with padding masked, against what the published code computes for it alone."""
     run = Run(golden, replace(RELEASED_FIXES, padding_masked=True))
     model, batch = run.model, run.batch
     encoded = run.encode()
@@ -290,11 +301,14 @@ def test_masked_slots_give_each_studys_own_numbers(fixtures: Path):
     logits = model.bert_decoder.cls(model.fuse(batch, encoded, aligned.selection.regions, aligned.valid))
     counts = golden.about["sentence_counts"]
     for study, count in enumerate(counts):
+        own = aligned.sentences[[study]], aligned.selection.regions[[study]]
+        pairs = alignment_logits(*own, model.config.temperature)
         computed = {
             "pooled_region": aligned.selection.regions[study, :count],
             "fusion_memory": memory[study, :1],
             "mlm_logits": logits[study],
             "mlm_loss": language_loss(logits[study], batch["report_ids"][study]),
+            "align_loss": alignment_loss(pairs, aligned.valid[[study]], mask_padding=True),
         }
         for name, value in computed.items():
             wanted = golden.expected[f"alone.{study}.{name}"]
@@ -302,17 +316,50 @@ def test_masked_slots_give_each_studys_own_numbers(fixtures: Path):
     alone = [golden.expected[f"alone.{study}.align_loss"].item() for study in range(len(counts))]
     expected = sum(s * loss for s, loss in zip(counts, alone, strict=True)) / sum(counts)
     losses = model(batch, golden.inputs["masking_noise"])
-    assert losses["alignment"].item() == pytest.approx(expected, rel=2e-5)
+    limits = golden.about["tolerance"]["losses"]
+    assert losses["alignment"].item() == pytest.approx(expected, rel=limits["rtol"], abs=limits["atol"])
+
+
+def test_masked_slots_give_each_studys_own_numbers(fixtures: Path):
+    mixed = [golden for golden in (load_golden(fixtures / "asap", name) for name in VARIANTS) if has_alone(golden)]
+    assert mixed
+    for golden in mixed:
+        check_alone(golden)
+
+
+def has_alone(golden: Golden) -> bool:
+    return any(name.startswith("alone.") for name in golden.expected)
+
+
+def test_every_stored_tensor_is_compared(run: Run):
+    run.golden.compared.clear()
+    test_masking_and_encoder(run)
+    test_decoder_and_anatomy_head(run)
+    test_text_and_alignment(run)
+    test_word_to_patch_map(run)
+    test_fusion_and_language(run)
+    test_total_and_gradients(run)
+    test_whole_volume(run)
+    if has_alone(run.golden):
+        check_alone(run.golden)
+    assert run.golden.compared == set(run.golden.expected) == set(run.golden.about["expected"])
 
 
 def test_probe_features(fixtures: Path):
     """What the published benchmark reads out: mean patch before the last norm, and CLS after it."""
-    run = Run(load_golden(fixtures / "asap", "equal"), RELEASED_FIXES)
-    probe = in_float32(fixtures / "asap" / "probe.safetensors")
-    images = in_float32(fixtures / "asap" / run.golden.about["files"]["volumes"])["image"][: len(probe["cls_feature"])]
-    tokens = run.model.run_blocks(run.model.embed_patches(images))
-    pooled = torch.nn.functional.layer_norm(tokens[:, 1:].mean(dim=1), tokens.shape[-1:], eps=1e-6)
-    torch.testing.assert_close(pooled, probe["pooled_feature"], atol=2e-5, rtol=1e-4)
-    logits = pooled @ probe["head.weight"].T + probe["head.bias"]
-    torch.testing.assert_close(logits, probe["logits"], atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(run.model.norm(tokens)[:, 0], probe["cls_feature"], atol=2e-5, rtol=1e-4)
+    for probe in list_variants(fixtures, "asap_probe"):
+        about = json.loads((fixtures / "asap" / f"{probe}.json").read_text())
+        goldens = (load_golden(fixtures / "asap", name) for name in VARIANTS)
+        run = Run(next(g for g in goldens if g.about["files"]["weights"] == about["files"]["weights"]), RELEASED_FIXES)
+        told = in_float32(fixtures / "asap" / about["files"]["expected"])
+        images = in_float32(fixtures / "asap" / about["files"]["volumes"])["image"][: len(told["cls_feature"])]
+        tokens = run.model.run_blocks(run.model.embed_patches(images))
+        pooled = torch.nn.functional.layer_norm(tokens[:, 1:].mean(dim=1), tokens.shape[-1:], eps=1e-6)
+        found = {
+            "pooled_feature": pooled,
+            "logits": pooled @ told["head.weight"].T + told["head.bias"],
+            "cls_feature": run.model.norm(tokens)[:, 0],
+        }
+        assert set(found) | {"head.weight", "head.bias"} == set(told)
+        for name, value in found.items():
+            torch.testing.assert_close(value, told[name], **about["tolerance"])

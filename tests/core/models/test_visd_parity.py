@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import test_normality_vq
+import test_resnet3d
 import torch
 from visd_golden import VisdGolden, load_visd
 
@@ -84,11 +86,14 @@ def test_probabilities_of_every_item(golden, model, described):
             assert found.tolist() == pytest.approx(expected, abs=atol, rel=1e-4)
 
 
-def test_every_expected_tensor_is_compared_somewhere(golden):
-    """Names by the test that reads them; a new kind of tensor in a fixture set must not go unnoticed."""
-    here = ("_flags", ".fused_last_tokens", ".pooled_projected", ".feature")
-    encoder = ("_tokens", "_tokens_strided")
-    normality = "level4_in minimum range encoder_in z codes quantised recon_normalised recon".split()
-    known = tuple(f".{name}" for name in normality) + here + encoder
-    left = [n for n in golden.expected if not n.endswith(known) and not n.startswith(("vq", "resnet_grad."))]
-    assert not left
+def test_every_stored_tensor_is_compared(golden, model, described):
+    golden.compared.clear()
+    test_organ_flags_of_every_level(golden)
+    test_vectors_and_the_steps_before_them(golden, model, described)
+    test_resnet3d.test_levels_are_the_published_ones(golden)
+    test_resnet3d.test_gradients_with_a_detached_shortcut_are_the_published_ones(golden)
+    test_normality_vq.test_every_step_of_every_case_is_the_published_one(golden)
+    test_normality_vq.test_successive_updates_of_the_codebook_are_the_published_ones(golden)
+    given = {name for name in golden.expected if name.startswith("vq") and name.endswith((".input", ".grad_weight"))}
+    assert golden.compared == set(golden.expected) - given
+    assert set(golden.expected) == set(golden.about["expected"])

@@ -1,7 +1,7 @@
 """Reading the golden numbers of the published ViSD-Boost code."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class VisdGolden:
     mask: Tensor  # (B, Z, Y, X) uint8
     text: Tensor  # (items, 2, E) float32
     expected: dict[str, Tensor]
+    compared: set[str] = field(default_factory=set)
 
     @property
     def images(self) -> Tensor:
@@ -49,6 +50,7 @@ class VisdGolden:
     def check(self, name: str, got: Tensor) -> None:
         atol = self.about["tolerance"]["atol"].get(name, 1e-5)
         wanted = self.expected[name]
+        self.compared.add(name)
         if not wanted.is_floating_point():
             assert torch.equal(got, wanted), f"{name} differs"
             return
@@ -56,6 +58,7 @@ class VisdGolden:
 
     def check_gradient(self, name: str, got: Tensor) -> None:
         rule, wanted = self.about["tolerance"]["gradients"], self.expected[name]
+        self.compared.add(name)
         atol = rule["atol_relative_to_max"] * float(wanted.abs().max())
         torch.testing.assert_close(got, wanted, rtol=rule["rtol"], atol=atol, msg=lambda m: f"{name}: {m}")
 
