@@ -3,7 +3,8 @@
 A dataset item has the shapes below without the leading B, and `study_id` as a str. Axes: B studies, T report tokens,
 F findings tokens, S sentences, Q questions of W tokens, O organs of the view's organ map with U tokens of text each (T,
 F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, I J H voxels of a finer
-volume, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz + z). An absent input is an absent key,
+volume, E features and C labels of a study, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz +
+z). An absent input is an absent key,
 never None.
 """
 
@@ -33,6 +34,10 @@ class Field(NamedTuple):
 
 
 FIELDS: dict[str, Field] = {
+    "feature": Field("E", torch.float32, meaning="what a frozen encoder says of the whole study"),
+    "label": Field("C", torch.float32, meaning="1 = the label is true of the study, 0 = it is not"),
+    "label_class": Field("", torch.int64, meaning="number of the study's only right class"),
+    "voxel_class": Field("XYZ", torch.uint8, meaning="class of each voxel, 0 = background"),
     "draw_seed": Field("", torch.int64, meaning="seed of the draws that a model makes for this study in this step"),
     "image": Field("1XYZ", torch.float32, meaning="HU clipped and scaled linearly to [-1, 1]"),
     "organ_mask": Field("XYZ", torch.uint8, meaning="organ class per voxel, 0 = background"),

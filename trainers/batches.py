@@ -128,7 +128,7 @@ class DrawnStudies(Dataset[Sample]):
 
 
 def _require_numbers(sample: Sample) -> None:
-    image = sample["image"]
+    image = sample.get("image")
     if isinstance(image, torch.Tensor) and not bool(image.isfinite().all()):
         raise StudyError(
             f"Study {sample['study_id']} has voxels that are no numbers; expected a CT in HU. Mend its file."

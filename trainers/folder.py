@@ -45,12 +45,12 @@ class FolderImages:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
             made = prepare_study(self.root, study_id, self.view, self.with_masks)
             for path, array in zip(paths, (array for array in made if array is not None), strict=True):
-                _save_array(path, array)
+                save_array(path, array)
         hu, *rest = (np.load(path, mmap_mode="r") for path in paths)
         return hu, rest[0] if rest else None
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array so that other processes find it whole or not at all."""
     scratch = path.with_name(f".{path.stem}.{os.getpid()}.npy")
     try:

@@ -207,8 +207,8 @@ def apply_gradients(run: Run, clip_norm: float) -> float:
 def look(run: Run, studies: Studies, watch: Watch, step: int, batch_size: int) -> None:
     """Validate, remember the best weights so far, and draw where sentences are found."""
     progress = run.progress
-    if watch.studies is not None:
-        losses = validate(run.accelerator, run.model, watch.studies, batch_size, run.stage)
+    losses = measure(run, watch, batch_size)
+    if losses:
         run.log.write_validation(step, losses)
         is_better = losses["total"] < progress.get("best", math.inf)
         progress["waited"] = 0 if is_better else progress.get("waited", 0) + 1
@@ -220,6 +220,15 @@ def look(run: Run, studies: Studies, watch: Watch, step: int, batch_size: int) -
     if watch.heat is not None and run.log.config.tensorboard:
         picture = picture_heat(run.accelerator, run.model, watch.studies or studies, watch.heat)
         run.log.write_picture(step, "heat of the first sentences", picture)
+
+
+def measure(run: Run, watch: Watch, batch_size: int) -> dict[str, float]:
+    """What validation says, the lower "total" the better; empty where nobody validates."""
+    if watch.measure is not None:
+        return watch.measure(run.accelerator, run.model)
+    if watch.studies is None:
+        return {}
+    return validate(run.accelerator, run.model, watch.studies, batch_size, run.stage)
 
 
 def is_exhausted(progress: Progress, patience: int) -> bool:

@@ -23,8 +23,8 @@ PACKAGES = (
 ).split()
 
 
-def record_run(out: Path, config: object, model: object, tokenizer: ReportTokenizer) -> None:
-    """Write config, environment and vocabulary beside the checkpoints; refuse to continue a different run.
+def record_run(out: Path, config: object, model: object, tokenizer: ReportTokenizer | None = None) -> None:
+    """Write config, environment and any vocabulary beside the checkpoints; refuse to continue a different run.
 
     Each start of a run adds its environment.
     """
@@ -38,7 +38,8 @@ def record_run(out: Path, config: object, model: object, tokenizer: ReportTokeni
                 f"settings (see {CONFIG}), or choose another --out."
             )
     else:
-        write_atomically(out / TOKENIZER, tokenizer.to_json().encode())
+        if tokenizer is not None:
+            write_atomically(out / TOKENIZER, tokenizer.to_json().encode())
         write_atomically(path, json.dumps(told, indent=1).encode())
     earlier = json.loads((out / ENVIRONMENT).read_text()) if (out / ENVIRONMENT).is_file() else []
     write_atomically(out / ENVIRONMENT, json.dumps([*earlier, describe_environment()], indent=1).encode())

@@ -37,6 +37,7 @@ class Watch(NamedTuple):
     studies: Studies | None = None  # not trained on
     heat: SentenceHeat | None = None  # of recipes that align sentences with patches
     before_epoch: Callable[[EpochStart], None] | None = None  # of recipes whose training set learns from the model
+    measure: Callable[[Accelerator, nn.Module], dict[str, float]] | None = None  # in place of losses; "total" falls
 
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:

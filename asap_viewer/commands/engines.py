@@ -13,6 +13,6 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:  # noqa: ARG001
-    """Engines that find sentences, and engines that find organs."""
+    """Engines that find sentences, engines that find organs, and classifiers."""
     states = [state._asdict() for state in engine_states(settings)]
     return {"engines": states, "models_folder": str(settings.models)}

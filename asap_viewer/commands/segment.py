@@ -21,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `segment`."""
     add_ct(parser)
     parser.add_argument("--out", metavar="MASK.nii.gz", type=Path, required=True, help="label map to write")
-    parser.add_argument("--engine", choices=("auto", "embedded", "totalsegmentator"), default="auto")
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="auto, embedded, totalsegmentator, or a fine-tuned segmenter of the models folder (default auto)",
+    )
     parser.add_argument("--dicom-seg", metavar="SEG.dcm", type=Path, help="also write a DICOM SEG (DICOM input only)")
     add_device(parser)
 
