@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import CheckpointError, ConfigError, EngineError
+from core.tasks.header import FORMAT as TASK_FORMAT
 
 if TYPE_CHECKING:
     from core.grounding.asap_engine import EngineSpec
@@ -40,6 +41,8 @@ def inspect_folder(folder: Path) -> FolderState | None:
     if not path.is_file():
         return None
     metadata = read_header(path)
+    if metadata is not None and metadata.get("format") == TASK_FORMAT:
+        return None  # fine-tuned to a task: an engine of another kind, see core.tasks.registry
     if metadata is None or "config" not in metadata:
         return FolderState("", False, f"{path.name} in {folder.name} is no model file of this program.")
     recipe = metadata.get("recipe", "asap")

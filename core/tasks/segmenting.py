@@ -1,5 +1,7 @@
 """A fine-tuned segmenter as an organ engine: masks on the CT's own grid."""
 
+import itertools
+import math
 import re
 
 import numpy as np
@@ -14,7 +16,7 @@ from core.resample import resample
 from core.structures import BY_NAME
 from core.tasks.task_file import LoadedTask
 from core.tasks.view import TaskView, show, thin_out
-from core.tasks.windows import slide
+from core.tasks.windows import place_windows, slide_network
 from core.volume import Grid, Volume
 
 SPELLINGS = {"oesophagus": "esophagus", "windpipe": "trachea", "bronchi": "airway", "vertebrae": "spine"}
@@ -73,10 +75,16 @@ def predict_classes(
     device = next(model.parameters()).device
     image = torch.from_numpy(np.ascontiguousarray(show(hu, view)))[None, None]
 
-    def predict(window: Tensor) -> Tensor:
-        return model.segment(window.to(device)).softmax(dim=1)
+    roi = model.config.roi
+    sizes = zip(image.shape[2:], roi, strict=True)
+    windows, done = math.prod(len(place_windows(max(n, w), w, overlap)) for n, w in sizes), itertools.count()
 
-    shares = slide(image, predict, model.config.roi, overlap, view.shown_as[0], part_of(progress, 0.05, 0.8))
+    def predict(window: Tensor) -> Tensor:
+        number = next(done)
+        progress(0.05 + 0.8 * number / windows, f"Window {number + 1} of {windows}")
+        return model.segment(window.to(device)).softmax(dim=1).float().cpu()
+
+    shares = slide_network(predict, image, roi, overlap, fill=view.shown_as[0])[0]
     progress(0.85, "Bringing the masks to the CT's grid")
     return enlarge(shares, grid, volume.grid)
 

@@ -1,50 +1,54 @@
-"""Reading a volume window by window and averaging where windows overlap."""
+"""A network's answer to a whole volume, window by window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
+from math import ceil
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import ConfigError
-from core.preprocess import Size3
-from core.progress import Progress, silent
 
 
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """First voxels of the windows along an axis of `length` >= `window`; the last ends with the axis."""
-    if not 0 <= overlap < 1:
-        raise ConfigError(f"overlap is {overlap}; expected [0, 1).")
-    step = max(1, int(window * (1 - overlap)))
-    return [min(start, length - window) for start in range(0, length - window + step, step)]
+def place_windows(size: int, window: int, overlap: float) -> list[int]:
+    """Starts of windows along one axis; the last is moved back to end with the axis, size >= window.
 
-
-def slide(
-    image: Tensor,
-    predict: Callable[[Tensor], Tensor],
-    window: Size3,
-    overlap: float = 0.5,
-    fill: float = 0.0,
-    progress: Progress = silent,
-) -> Tensor:
-    """Mean over windows of `predict`: image (1, 1, X, Y, Z) -> (C, X, Y, Z) float32 on the CPU.
-
-    predict: (1, 1, *window) -> (1, C, *window). A shorter image is padded with `fill` on both sides and cut back.
+    Steps are floor(window * (1 - overlap)) voxels, at least 1, as in MONAI's sliding-window inference.
     """
-    missing = [max(0, n - length) for n, length in zip(window, image.shape[2:], strict=True)]
-    pads = [(gap // 2, gap - gap // 2) for gap in missing]
-    image = F.pad(image, [end for pair in reversed(pads) for end in pair], value=fill)
-    axes = [window_starts(n, w, overlap) for n, w in zip(image.shape[2:], window, strict=True)]
-    places = list(product(*axes))
-    total, visits = torch.zeros(0), torch.zeros(image.shape[2:])
-    for done, (x, y, z) in enumerate(places):
-        progress(done / len(places), f"Window {done + 1} of {len(places)}")
-        box = (slice(x, x + window[0]), slice(y, y + window[1]), slice(z, z + window[2]))
-        found = predict(image[(..., *box)])[0].float().cpu()
-        if not done:
-            total = torch.zeros(len(found), *image.shape[2:])
-        total[(slice(None), *box)] += found
-        visits[box] += 1
-    inside = tuple(slice(before, n - after) for (before, after), n in zip(pads, image.shape[2:], strict=True))
-    return (total / visits)[(slice(None), *inside)]
+    step = window if size == window else max(int(window * (1 - overlap)), 1)
+    return [min(number * step, size - window) for number in range(ceil((size - window) / step) + 1)]
+
+
+@torch.no_grad()
+def slide_network(
+    network: Callable[[Tensor], Tensor],
+    volume: Tensor,
+    window: Sequence[int],
+    overlap: float = 0.75,
+    at_once: int = 1,
+    fill: float = 0.0,
+) -> Tensor:
+    """Mean of the answers of all windows at each voxel: volume (1, C, X, Y, Z) -> (1, K, X, Y, Z).
+
+    network: (B, C, *window) -> (B, K, *window). An axis thinner than the window is filled up with `fill` on both sides
+    (the odd voxel at the far one), and cut back. at_once: windows in one call. Raises ConfigError on an overlap
+    outside [0, 1).
+    """
+    if not 0 <= overlap < 1 or volume.shape[0] != 1:
+        raise ConfigError(f"Expected one volume and 0 <= overlap < 1, got {volume.shape[0]} and {overlap}.")
+    thin = [max(w - n, 0) for n, w in zip(volume.shape[2:], window, strict=True)]
+    padded = F.pad(volume, [part for gap in reversed(thin) for part in (gap // 2, gap - gap // 2)], value=fill)
+    places = product(*(place_windows(n, w, overlap) for n, w in zip(padded.shape[2:], window, strict=True)))
+    boxes = [tuple(slice(at, at + w) for at, w in zip(place, window, strict=True)) for place in places]
+    total, count = torch.zeros(0), torch.zeros_like(padded[:1, :1])
+    for first in range(0, len(boxes), at_once):
+        group = boxes[first : first + at_once]
+        answers = network(torch.cat([padded[:, :, *box] for box in group]))
+        if not total.numel():
+            total = answers.new_zeros((1, answers.shape[1], *padded.shape[2:]))
+        for box, answer in zip(group, answers, strict=True):
+            total[0][(slice(None), *box)] += answer
+            count[0][(slice(None), *box)] += 1
+    inside = tuple(slice(gap // 2, gap // 2 + n) for gap, n in zip(thin, volume.shape[2:], strict=True))
+    return (total / count)[:, :, *inside]

@@ -6,9 +6,9 @@ from typing import Literal
 
 from core.errors import ConfigError
 from core.models.classifier import RELEASED_HEAD, HeadConfig
-from trainers.finetuning.intervals import IntervalConfig
 from trainers.finetuning.shares import ShareConfig
 from trainers.loop import LoopConfig
+from trainers.metrics.intervals import IntervalConfig
 from trainers.optim import OptimConfig
 from trainers.run_log import LogConfig
 

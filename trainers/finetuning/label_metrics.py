@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from trainers.finetuning.intervals import IntervalConfig, bootstrap
 from trainers.finetuning.lists import LabelTable
+from trainers.metrics.intervals import IntervalConfig, bootstrap_many
 
 HALF = 0.5
 """The threshold of the released benchmark."""
@@ -104,7 +104,7 @@ def report_labels(
         return measure_labels(scores[rows], LabelTable((), table.classes, table.labels[rows]), thresholds, exclusive)
 
     whole = measure(np.arange(len(scores)))
-    intervals = bootstrap(patients, measure, config)
+    intervals = bootstrap_many(measure, patients, config)
     values = {
         name: {"value": None if np.isnan(value) else value, "interval": intervals.get(name)}
         for name, value in whole.items()

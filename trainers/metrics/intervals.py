@@ -1,6 +1,7 @@
 """Confidence intervals that respect patients: several scans of one person are drawn together."""
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,26 @@ from core.errors import ConfigError
 
 Statistic = Callable[[np.ndarray], float]
 """Row numbers (M,) int64, with repeats -> the number of interest over those rows; NaN where it is not defined."""
+
+
+Measure = Callable[[np.ndarray], dict[str, float]]
+"""The same for several numbers by name."""
+
+
+@dataclass(frozen=True)
+class IntervalConfig:
+    """How intervals are made."""
+
+    draws: int = 1000
+    """Times the patients are drawn with replacement; 0 = no intervals."""
+    level: float = 0.95
+    """Share of the draws inside the interval."""
+    seed: int = 0
+    """Of the draws."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 0 or not 0 < self.level < 1:
+            raise ConfigError("interval.draws must not be negative, interval.level lie in (0, 1).")
 
 
 class Interval(NamedTuple):
@@ -40,6 +61,29 @@ def bootstrap_interval(
         return Interval(value, np.nan, np.nan, 0)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), int(found.size))
+
+
+def bootstrap_many(
+    measure: Measure, patients: Sequence[Hashable], config: IntervalConfig
+) -> dict[str, list[float | None]]:
+    """[low, high] of every number of `measure`, all from the same draws, as `bootstrap_interval` makes them.
+
+    None where fewer than half of the draws define a number; {} with no draws.
+    """
+    clusters, drawn = _rows_of_patients(patients), dict[str, list[float]]()
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.draws):
+        for name, value in measure(_draw_rows(clusters, rng)).items():
+            drawn.setdefault(name, []).append(value)
+    return {name: _percentiles(np.array(values), config.level) for name, values in drawn.items()}
+
+
+def _percentiles(values: np.ndarray, level: float) -> list[float | None]:
+    defined = values[np.isfinite(values)]
+    if 2 * len(defined) < len(values):
+        return [None, None]
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
 
 
 def _rows_of_patients(patients: Sequence[Hashable]) -> list[np.ndarray]:

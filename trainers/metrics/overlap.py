@@ -4,11 +4,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.unetr import dice_loss
 
 Absent = Literal["penalise", "skip", "zero"]
 """A class that the truth does not have. penalise: NaN, but 0 where it was drawn all the same. skip: NaN in any case, as
@@ -63,8 +63,4 @@ def dice_ce_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
     1 - mean over cases and classes, background among them, of 2 sum(p y) / (sum p^2 + sum y^2 + 1e-6) (Milletari 2016).
     """
-    truth = truth.long()
-    p = rearrange(logits.softmax(dim=1), "b c x y z -> b c (x y z)")
-    y = rearrange(F.one_hot(truth, logits.shape[1]).to(p.dtype), "b x y z c -> b c (x y z)")
-    dice = 2 * (p * y).sum(dim=2) / (p.square().sum(dim=2) + y.square().sum(dim=2) + 1e-6)
-    return 1 - dice.mean() + F.cross_entropy(logits, truth)
+    return dice_loss(logits, truth.long()) + F.cross_entropy(logits, truth.long())

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from core.errors import ConfigError
-from trainers.metrics.sliding import place_windows, slide_network
+from core.tasks.windows import place_windows, slide_network
 
 
 def test_windows_as_published(golden):
