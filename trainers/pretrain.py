@@ -32,7 +32,8 @@ from trainers.recipes import find_recipe
 from trainers.recipes.recipe import Preset, Recipe
 from trainers.report_tokens import ReportConfig, read_reports
 from trainers.resume import WEIGHTS, latest_checkpoint
-from trainers.run_files import MODEL, TOKENIZER, record_run
+from trainers.run_files import MODEL, TOKENIZER, list_left_out, record_run
+from trainers.run_log import BAD_STUDIES
 from trainers.sources import RecipeStudies
 from trainers.splits import SPLITS, SplitConfig, write_split
 from trainers.stage import leave_stage, trainable_names
@@ -90,6 +91,7 @@ def pretrain(config: PretrainConfig) -> Path:
     is_main = PartialState(cpu=config.loop.cpu).is_main_process
     if is_main:
         record_run(config.out, config, model_config, tokenizer)
+        list_left_out(config.out / BAD_STUDIES, sets.left_out)
         if sets.split is not None:
             write_split(config.out / SPLITS, sets.split, config.split)
     torch.manual_seed(config.loop.seed)

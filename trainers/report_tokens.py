@@ -13,7 +13,7 @@ from core.errors import ConfigError, ReportError
 from core.models.tokens import Encoding, ReportTokenizer, mask_released, mask_tokens
 from core.report.rephrase import swap_side
 from core.report.sentences import split_sentences
-from core.retrieval.table import ReportRow, read_table
+from core.retrieval.table import ReportRow, ReportTable, read_table
 from trainers.crops import Crop
 
 REPORTS = "reports.csv"
@@ -97,13 +97,18 @@ class ReportTokens:
 
 
 def read_reports(root: Path) -> list[ReportRow]:
-    """Rows of the folder's report table; refuses a folder without one or without a usable row."""
+    """Usable rows of the folder's report table; refuses a folder without one or without a usable row."""
+    return list(read_report_table(root).rows)
+
+
+def read_report_table(root: Path) -> ReportTable:
+    """The folder's report table with the rows that cannot be used; refuses as `read_reports`."""
     if not (root / REPORTS).is_file():
         raise ConfigError(f"No {REPORTS} in {root}; expected columns study_id,findings[,impression].")
-    rows = list(read_table(root / REPORTS).rows)
-    if not rows:
+    table = read_table(root / REPORTS)
+    if not table.rows:
         raise ReportError(f"{root / REPORTS} has no row with a study_id and findings.")
-    return rows
+    return table
 
 
 def read_sentences(text: str, is_mirrored: bool) -> list[str]:

@@ -76,7 +76,11 @@ def latest_checkpoint(out_dir: Path) -> Path | None:
 
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Put a checkpoint's weights into a model that is not yet spread over processes."""
-    load_strictly(model, read_weights(folder / WEIGHTS)[0], f"{folder.name}/{WEIGHTS}")
+    try:
+        weights = read_weights(folder / WEIGHTS)[0]
+    except CheckpointError as error:
+        raise CheckpointError(f"Damaged checkpoint: {error} Or delete {folder} to use the one before.") from error
+    load_strictly(model, weights, f"{folder.name}/{WEIGHTS}")
 
 
 def load_training(

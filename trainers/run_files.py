@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def record_run(out: Path, config: object, model: object, tokenizer: ReportTokeni
         write_atomically(path, json.dumps(told, indent=1).encode())
     earlier = json.loads((out / ENVIRONMENT).read_text()) if (out / ENVIRONMENT).is_file() else []
     write_atomically(out / ENVIRONMENT, json.dumps([*earlier, describe_environment()], indent=1).encode())
+
+
+def list_left_out(path: Path, reasons: Sequence[str]) -> None:
+    """Add reports that cannot be used to the run's list of bad studies, each once, and say how many there are."""
+    known = path.read_text() if path.is_file() else ""
+    lines = [json.dumps({"step": 0, "trouble": reason}) for reason in reasons]
+    new = [line for line in lines if line not in known]
+    if new:
+        write_atomically(path, "".join([known, *(f"{line}\n" for line in new)]).encode())
+        sys.stderr.write(f"left out: {len(new)} reports, listed in {path}, such as: {reasons[0]}\n")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from trainers.batches import Studies
 from trainers.crops import DataView
 from trainers.folder import CACHE, FolderImages
 from trainers.recipes.recipe import FieldContext, Recipe
-from trainers.report_tokens import ReportConfig, ReportTokens, read_reports
+from trainers.report_tokens import REPORTS, ReportConfig, ReportTokens, read_report_table
 from trainers.sources import ImageSource, RecipeStudies, require_fields
 from trainers.splits import SPLITS, Split, SplitConfig, read_split, split_studies
 from trainers.stage import Stage
@@ -50,6 +50,7 @@ class StudySets(NamedTuple):
     train: Studies
     val: Studies | None  # seen without augmentation; None = nobody validates
     split: Split | None  # of a folder
+    left_out: tuple[str, ...] = ()  # reports of the folder that cannot be used, and why
 
 
 def open_studies(
@@ -66,7 +67,8 @@ def open_studies(
             f"The view cuts {request.view.crop} voxels, the model reads {size}. Set --view.crop or --model."
         )
     root, view = Path(request.data), replace(request.view, crop=size)
-    rows = {row.study_id: row for row in read_reports(root)}
+    table = read_report_table(root)
+    rows = {row.study_id: row for row in table.rows}
     kept = request.out / SPLITS
     split = read_split(kept, list(rows)) if kept.is_file() else split_studies(list(rows), request.split)
     sources = recipe.fields(FieldContext(root, rows, tokenizer, request.reports, view, model, request.out / CACHE))
@@ -83,7 +85,8 @@ def open_studies(
         images = open_images(root, [rows[name] for name in ids], seen, request.out / CACHE, "organ_mask" in requires)
         sets.append(RecipeStudies(images, sources, seen) if ids else None)
     assert sets[0] is not None  # a split without anyone to train on is refused
-    return StudySets(sets[0], sets[1], split)
+    left_out = tuple(f"Line {row.line} of {REPORTS}, {row.study_id}: {row.reason}" for row in table.skipped)
+    return StudySets(sets[0], sets[1], split, left_out)
 
 
 def open_images(root: Path, rows: list[ReportRow], view: DataView, cache: Path, with_masks: bool) -> ImageSource:

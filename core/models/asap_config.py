@@ -135,6 +135,16 @@ def released() -> ASAPConfig:
     return ASAPConfig(fixes=RELEASED_FIXES)
 
 
+def paper() -> ASAPConfig:
+    """The published sizes and what the method is said to do where its code does something else.
+
+    Regions whose size is learned, contrast among a report's real sentences, words that are hidden and guessed; the
+    frozen text encoder does not drop out. Everything else is as in `released`.
+    """
+    described = Fixes(balanced_injection=False, counted_together=False)
+    return ASAPConfig(fixes=described)
+
+
 def corrected() -> ASAPConfig:
     """The published sizes with every defect mended whose mending does not slow training down."""
     return ASAPConfig(weights=LossWeights(size_prior=0.01))

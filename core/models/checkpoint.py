@@ -199,15 +199,36 @@ def _build(kind: Any, value: Any) -> Any:
         unknown = set(value) - set(hints)
         if unknown:
             raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
-        return kind(**{name: _build(hints[name], entry) for name, entry in value.items()})
+        return kind(**{name: _build_entry(name, hints[name], entry) for name, entry in value.items()})
     if typing.get_origin(kind) is types.UnionType:
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
         return None if value is None else _build(kind, value)
+    _require_kind(kind, value)
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
         return tuple(_build(part, entry) for part, entry in zip(kinds, value, strict=True))
     return Path(value) if kind is Path else value
+
+
+def _build_entry(name: str, kind: Any, value: Any) -> Any:
+    """As `_build`; says which entry is wrong."""
+    try:
+        return _build(kind, value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _require_kind(kind: Any, value: Any) -> None:
+    """Refuse a word where a number belongs, a fraction where a count does, and a choice that does not exist."""
+    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    if choices and value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(map(str, choices))}")
+    wanted = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}.get(kind, (object,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted and kind in (int, float)):
+        raise ValueError(f"{value!r} is not of type {kind.__name__}")
+    if typing.get_origin(kind) is tuple and not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list")
 
 
 def _unwrap(loaded: object, name: str) -> Mapping[str, Tensor]:

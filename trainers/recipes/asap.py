@@ -6,7 +6,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from core.models.asap import ASAP
-from core.models.asap_config import ASAPConfig, corrected, released, simcrop, small, tiny
+from core.models.asap_config import ASAPConfig, corrected, paper, released, simcrop, small, tiny
 from core.models.selection import cosine_to_patches
 from trainers.batch import ASAP_REQUIRES
 from trainers.crops import DataView
@@ -55,6 +55,9 @@ RECIPE = Recipe(
             PUBLISHED_LOOP,
             wants_vocabulary=True,
             val_share=0.0,
+        ),
+        "paper": Preset(
+            lambda _words: paper(), RELEASED_VIEW, loop=PUBLISHED_LOOP, wants_vocabulary=True, val_share=0.0
         ),
         "corrected": Preset(lambda _words: corrected(), wants_vocabulary=True),
         "small": Preset(small, reports=ReportConfig(256)),

@@ -57,8 +57,17 @@ def test_switches_of_a_model_can_be_changed_by_name():
     ):
         with pytest.raises(ConfigError, match=words):
             change_config(tiny(100), [wrong])
-    with pytest.raises(ConfigError, match="impossible.*mask_ratio is 2"):
-        change_config(tiny(100), ["mask_ratio=2"])
+    for wrong, words in (
+        ("mask_ratio=2", "mask_ratio is 2"),
+        ("mask_ratio=half", "mask_ratio: 'half' is not of type float"),
+        ("vision.depth=1.5", "vision: depth: 1.5 is not of type int"),
+        ("vision.depth=true", "depth: True is not of type int"),
+        ("fixes.padding_masked=1", "padding_masked: 1 is not of type bool"),
+        ("grounding_terms=all", "'all' is none of softmax, presence, both"),
+        ("vision.image_size=32", "image_size: 32 is not a list"),
+    ):
+        with pytest.raises(ConfigError, match=f"impossible.*{words}"):
+            change_config(tiny(100), [wrong])
 
 
 def test_a_missing_input_names_the_command_that_makes_it():
