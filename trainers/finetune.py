@@ -17,7 +17,11 @@ from accelerate import PartialState
 
 from core.errors import AsapError, ConfigError
 from trainers.finetuning.classification import finetune_classification
-from trainers.finetuning.label_config import ClassificationConfig, preset_defaults
+from trainers.finetuning.label_config import ClassificationConfig
+from trainers.finetuning.label_config import preset_defaults as label_defaults
+from trainers.finetuning.segmentation import finetune_segmentation
+from trainers.finetuning.voxel_config import SegmentationConfig
+from trainers.finetuning.voxel_config import preset_defaults as voxel_defaults
 
 TASKS = ("classification", "segmentation")
 
@@ -30,9 +34,19 @@ def read_classification(arguments: Sequence[str]) -> ClassificationConfig:
     first.add_argument("--preset", default=plain.preset)
     first.add_argument("--share.fraction", "--fraction", dest="fraction", type=float, default=1.0)
     named = first.parse_known_args(arguments)[0]
-    start = preset_defaults(plain, named.mode, named.preset, named.fraction)
+    start = label_defaults(plain, named.mode, named.preset, named.fraction)
     start = replace(start, **dict.fromkeys(("out", "encoder", "train", "volumes"), tyro.MISSING))
     return tyro.cli(ClassificationConfig, default=start, args=_short_names(arguments))
+
+
+def read_segmentation(arguments: Sequence[str]) -> SegmentationConfig:
+    """The options of `segmentation`; crops, loop and validation start from the preset that they name."""
+    plain = SegmentationConfig(Path(), Path(), Path())
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default=plain.preset)
+    start = voxel_defaults(plain, first.parse_known_args(arguments)[0].preset)
+    start = replace(start, **dict.fromkeys(("out", "encoder", "list"), tyro.MISSING))
+    return tyro.cli(SegmentationConfig, default=start, args=_short_names(arguments))
 
 
 def _short_names(arguments: Sequence[str]) -> list[str]:
@@ -49,6 +63,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     task, *rest = arguments or ("",)
     if task == "classification":
         return finetune_classification(read_classification(rest))
+    if task == "segmentation":
+        return finetune_segmentation(read_segmentation(rest))
     raise ConfigError(f"There is no task {task!r}; expected one of {', '.join(TASKS)}, then its options (--help).")
 
 

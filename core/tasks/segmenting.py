@@ -65,28 +65,33 @@ class TaskSegmenter:
         return OrganMasks(labels, self.name, missing, notes=tuple(notes))
 
 
-@torch.inference_mode()
 def predict_classes(
     model: Segmenter3d, volume: Volume, view: TaskView, overlap: float = OVERLAP, progress: Progress = silent
 ) -> np.ndarray:
     """Class numbers (X, Y, Z) uint8 on the volume's own RAS grid, 0 = background; `model` in eval mode."""
     progress(0.0, "Bringing the CT to the model's spacing")
     hu, grid = thin_out(volume, view)
-    device = next(model.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(show(hu, view)))[None, None]
+    shares = segment_thin(model, hu, view, overlap, part_of(progress, 0.05, 0.85))
+    progress(0.85, "Bringing the masks to the CT's grid")
+    return enlarge(shares, grid, volume.grid)
 
-    roi = model.config.roi
+
+@torch.inference_mode()
+def segment_thin(
+    model: Segmenter3d, hu: np.ndarray, view: TaskView, overlap: float = OVERLAP, progress: Progress = silent
+) -> Tensor:
+    """Share of each class at each voxel of a CT at the view's spacing: (X, Y, Z) int16 HU -> (C, X, Y, Z) float32."""
+    device, roi = next(model.parameters()).device, model.config.roi
+    image = torch.from_numpy(np.ascontiguousarray(show(hu, view)))[None, None]
     sizes = zip(image.shape[2:], roi, strict=True)
     windows, done = math.prod(len(place_windows(max(n, w), w, overlap)) for n, w in sizes), itertools.count()
 
     def predict(window: Tensor) -> Tensor:
         number = next(done)
-        progress(0.05 + 0.8 * number / windows, f"Window {number + 1} of {windows}")
+        progress(number / windows, f"Window {number + 1} of {windows}")
         return model.segment(window.to(device)).softmax(dim=1).float().cpu()
 
-    shares = slide_network(predict, image, roi, overlap, fill=view.shown_as[0])[0]
-    progress(0.85, "Bringing the masks to the CT's grid")
-    return enlarge(shares, grid, volume.grid)
+    return slide_network(predict, image, roi, overlap, fill=view.shown_as[0])[0]
 
 
 def enlarge(shares: Tensor, grid: Grid, target: Grid) -> np.ndarray:

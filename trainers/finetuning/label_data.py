@@ -22,6 +22,9 @@ from trainers.finetuning.shares import require_apart, share_rows, write_shares
 from trainers.finetuning.volumes import CtFiles
 
 SKIPPED = "skipped.csv"
+REMEDY = (
+    "Leave --val away, then patients of the training list validate; or repeat a published protocol with --val-is-test."
+)
 
 
 class LabelSets(NamedTuple):
@@ -53,7 +56,7 @@ def open_label_sets(config: ClassificationConfig, files: CtFiles) -> LabelSets:
     val = whole.take(rows.val) if config.val is None else _read(config, config.val, whole)
     test = None if config.test is None else _read(config, config.test, whole)
     sides = {"train": train.ids, "val": val.ids, "test": test.ids if test else ()}
-    notes = require_apart(sides, config.share.patient_rule, config.val_is_test)
+    notes = require_apart(sides, config.share.patient_rule, config.val_is_test, REMEDY)
     found = LabelSets(train, val, test, {}, tuple(notes))
     missing = {name: reason for ids in sides.values() for name, reason in files.split(ids)[1].items()}
     return _drop_constant(found.without(missing), config)

@@ -72,10 +72,11 @@ def write_shares(out: Path, config: ShareConfig, sides: Mapping[str, Sequence[st
     write_atomically(out / SPLITS, json.dumps(told, indent=1).encode())
 
 
-def require_apart(sides: Mapping[str, Sequence[str]], rule: str, allow_val_is_test: bool) -> list[str]:
+def require_apart(sides: Mapping[str, Sequence[str]], rule: str, allow_val_is_test: bool, remedy: str) -> list[str]:
     """Refuse a patient on two sides; returns what is allowed and must be told nevertheless.
 
     sides: "train", "val" and "test" -> study ids. Validation on test studies is allowed only when asked for.
+    remedy: what else a person can do, as a sentence.
     """
     patients = {side: {patient_of(name, rule) for name in ids} for side, ids in sides.items()}
     notes = []
@@ -87,10 +88,7 @@ def require_apart(sides: Mapping[str, Sequence[str]], rule: str, allow_val_is_te
         if (first, second) != ("val", "test"):
             raise ConfigError(f"{told}. A patient may be on one side only: take them out of one list.")
         if not allow_val_is_test:
-            raise ConfigError(
-                f"{told}: the best step would be chosen on the test set. Leave --val away, then patients of the "
-                "training list validate; or repeat a published protocol with --allow-val-is-test."
-            )
+            raise ConfigError(f"{told}: the best step would be chosen on the test set. {remedy}")
         notes.append(f"{told}; the results are chosen on the test set and too good.")
     return notes
 
