@@ -53,8 +53,8 @@ def draw_weights(layout: Mapping[str, tuple[tuple[int, ...], torch.dtype]], seed
     weights = {}
     for name, (shape, kind) in layout.items():
         count = torch.Size(shape).numel()
-        if not kind.is_floating_point:
-            weights[name] = torch.zeros(shape, dtype=kind)
+        if not kind.is_floating_point or name.endswith("bias"):  # biases would drown what so small weights see
+            weights[name] = torch.zeros(shape, dtype=kind if not kind.is_floating_point else torch.float16)
             continue
         value = block.roll(len(weights) * 7919).repeat(-(-count // len(block)))[:count].reshape(shape)
         if name.endswith(("running_var", "temp")):

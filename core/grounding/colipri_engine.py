@@ -15,6 +15,7 @@ from einops import rearrange
 from torch.nn import functional as F
 
 from core.anatomy.masks import OrganMasks
+from core.anatomy.torchvision_shim import make_torchvision_importable
 from core.errors import CheckpointError, ReportError
 from core.grounding.asap_engine import Calibration
 from core.grounding.engine import PatchFeatures
@@ -46,7 +47,7 @@ class ColipriEngine:
         self._device = torch.device(device)
         self._calibration = Calibration(margin_weight=1 / float(model.softmax_temperature))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: the package copies weights into new layers to pool densely
     def embed_volume(
         self,
         volume: Volume,
@@ -69,7 +70,7 @@ class ColipriEngine:
         study = F.normalize(pooled.float(), dim=1)[0].cpu().numpy()
         return PatchFeatures(vectors, grid, lies_inside(grid, volume.grid), study, self.name)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed_sentences(self, sentences: Sequence[str]) -> np.ndarray:
         """(S, D) float32 unit vectors, each sentence read alone."""
         if not sentences:
@@ -100,6 +101,7 @@ def in_ras(vectors: np.ndarray, affine: np.ndarray, patch: tuple[int, int, int])
 
 def open_colipri(folder: Path, device: str = "cpu") -> ColipriEngine:
     """From model.safetensors, as Microsoft publishes it, and CXR-BERT's vocabulary; nothing is fetched."""
+    make_torchvision_importable()  # the package's ViT comes from timm, which imports it
     from colipri import get_model, get_processor
     from colipri.checkpoint import load_model_config
 
