@@ -1,7 +1,7 @@
 """An encoder without what it was pre-trained with: tokens of a volume after any of its blocks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from core.models.ecamp import ECAMP
 from core.models.level_vit import LevelVisionConfig, LevelVisionTransformer3d
+from core.models.resnet3d import LEVEL_STRIDES, ResNet3d, ResNetConfig, ResNetTokens
 from core.models.super_resolution import shrink_images
+from core.models.visd import VISD
 from core.models.vit import Size3, VisionConfig, VisionTransformer3d
 
 SKIPS_OF_12 = (4, 7, 10)
@@ -19,28 +21,56 @@ SKIPS_OF_12 = (4, 7, 10)
 
 
 @dataclass(frozen=True)
+class ResNetSizes:
+    """ViSD-Boost's 3-D ResNet and the crop it was trained on; its coarsest map stands for patch tokens."""
+
+    image_size: Size3
+    """Voxels (x, y, z) of the crop."""
+    resnet: ResNetConfig = field(default_factory=ResNetConfig)
+    """Its sizes."""
+
+    @property
+    def patch_size(self) -> Size3:
+        """Voxels (x, y, z) that one place of the coarsest map stands for."""
+        z, y, x = LEVEL_STRIDES[-1]
+        return x, y, z
+
+    @property
+    def width(self) -> int:
+        """Channels of the coarsest map."""
+        return self.resnet.widths[-1]
+
+    @property
+    def depth(self) -> int:
+        """The coarsest map is what its only "block" gives."""
+        return 1
+
+
+@dataclass(frozen=True)
 class BackboneConfig:
-    """Which encoder, at which sizes; exactly one of `vit` and `level_vit`."""
+    """Which encoder, at which sizes; exactly one of `vit`, `level_vit` and `resnet`."""
 
     vit: VisionConfig | None = None
     """ASAP's, ASG's, ECAMP's and MAE's."""
     level_vit: LevelVisionConfig | None = None
     """fVLM's, and ViSD-Boost's where it has that one."""
+    resnet: ResNetSizes | None = None
+    """ViSD-Boost's published one; it has no blocks, so that it classifies but does not segment."""
     shrink: Size3 = (1, 1, 1)
     """Voxels (x, y, z) that are averaged before the encoder reads them (ECAMP)."""
     reversed_axes: tuple[int, ...] = ()
     """Axes that the encoder was trained on in the other direction, such as (0, 1) for files stored LPS."""
 
     def __post_init__(self) -> None:
-        if (self.vit is None) == (self.level_vit is None):
-            raise ConfigError("A backbone has one encoder; give vit or level_vit, and not both.")
+        if [self.vit, self.level_vit, self.resnet].count(None) != 2:
+            raise ConfigError("A backbone has one encoder; give one of vit, level_vit and resnet.")
         if min(self.shrink) < 1 or not set(self.reversed_axes) <= {0, 1, 2}:
             raise ConfigError("shrink must be at least 1 per axis, reversed_axes some of 0, 1, 2.")
 
     @property
-    def sizes(self) -> VisionConfig | LevelVisionConfig:
+    def sizes(self) -> VisionConfig | LevelVisionConfig | ResNetSizes:
         """Sizes of the encoder itself."""
-        found = self.vit or self.level_vit
+        found = self.vit or self.level_vit or self.resnet
         assert found is not None
         return found
 
@@ -78,11 +108,18 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder: VisionTransformer3d | LevelVisionTransformer3d
+        self.encoder: VisionTransformer3d | LevelVisionTransformer3d | ResNet3d
         if config.vit is not None:
             self.encoder = VisionTransformer3d(config.vit)
         elif config.level_vit is not None:
             self.encoder = LevelVisionTransformer3d(config.level_vit)
+        elif config.resnet is not None:
+            self.encoder = ResNet3d(config.resnet.resnet)
+
+    @property
+    def norm(self) -> nn.Module:
+        """What follows the last block."""
+        return nn.Identity() if isinstance(self.encoder, ResNet3d) else self.encoder.norm
 
     def read_out(self, images: Tensor, blocks: Sequence[int]) -> list[Tokens]:
         """Tokens after each of `blocks`, counted from 1 and ascending, before any norm."""
@@ -91,6 +128,10 @@ class Backbone(nn.Module):
         flips = [2 + axis for axis in config.reversed_axes]
         images = images.flip(flips) if flips else images
         images = shrink_images(images, config.shrink, "mean") if max(config.shrink) > 1 else images
+        if isinstance(self.encoder, ResNet3d):
+            coarsest = self.encoder(rearrange(images, "b c x y z -> b c z y x"))[-1]
+            patches = rearrange(coarsest, "b d z y x -> b x y z d")
+            return [Tokens(self._turn_back(patches), None) for _ in blocks]
         tokens, read, grid = self._embed(images), list[Tokens](), self._inner_grid(images)
         for number, block in enumerate(self.encoder.blocks, start=1):
             tokens = block(tokens)
@@ -102,10 +143,11 @@ class Backbone(nn.Module):
         (last,) = self.read_out(images, [self.config.sizes.depth])
         if not with_norm:
             return last
-        return Tokens(self.encoder.norm(last.patches), None if last.cls is None else self.encoder.norm(last.cls))
+        return Tokens(self.norm(last.patches), None if last.cls is None else self.norm(last.cls))
 
     def _embed(self, images: Tensor) -> Tensor:
         """Tokens before the first block, CLS first where there is one."""
+        assert not isinstance(self.encoder, ResNet3d)
         patches = self.encoder.embed_patches(images)
         if isinstance(self.encoder, LevelVisionTransformer3d):
             return patches
@@ -126,8 +168,12 @@ class Backbone(nn.Module):
         else:
             cls = tokens[:, 0]
             patches = rearrange(tokens[:, 1:], "b (x y z) d -> b x y z d", x=x, y=y, z=z)
+        return Tokens(self._turn_back(patches), cls)
+
+    def _turn_back(self, patches: Tensor) -> Tensor:
+        """A map (B, gx, gy, gz, D) of an image that was reversed, towards R, A, S."""
         flips = [1 + axis for axis in self.config.reversed_axes]
-        return Tokens(patches.flip(flips) if flips else patches, cls)
+        return patches.flip(flips) if flips else patches
 
     def _require_whole_patches(self, images: Tensor) -> None:
         patch = self.config.patch_size
@@ -146,7 +192,7 @@ class FoundEncoder(NamedTuple):
 
 
 def find_encoder(model: nn.Module) -> FoundEncoder:
-    """The first ViT of volumes in a model, which may be on the meta device; ConfigError where there is none."""
+    """The first encoder of volumes in a model, which may be on the meta device; ConfigError where there is none."""
     shrink = model.config.sr.scale if isinstance(model, ECAMP) and model.config.sr.mode == "down" else (1, 1, 1)
     for name, module in model.named_modules():
         start = f"{name}." if name else ""
@@ -154,7 +200,7 @@ def find_encoder(model: nn.Module) -> FoundEncoder:
             return FoundEncoder(start, BackboneConfig(vit=module.vision, shrink=shrink))
         if isinstance(module, LevelVisionTransformer3d):
             return FoundEncoder(start, BackboneConfig(level_vit=module.vision, shrink=shrink))
-    raise ConfigError(
-        f"{type(model).__name__} has no ViT of volumes, which is what can be fine-tuned here. Choose a run whose "
-        "encoder is one (ViSD-Boost: backbone=vit)."
-    )
+        if isinstance(module, ResNetTokens) and isinstance(model, VISD):
+            sizes = ResNetSizes(model.config.image_size, model.config.resnet)
+            return FoundEncoder(f"{start}res_model.", BackboneConfig(resnet=sizes))
+    raise ConfigError(f"{type(model).__name__} has no encoder of volumes that can be fine-tuned here.")

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pickle
 import re
+import struct
 import types
 import typing
 import zipfile
@@ -44,6 +45,10 @@ runs no code of the file."""
 
 ENCODER_PARTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
 """Beginnings of the encoder's names; without these weights a file is not an encoder."""
+
+
+DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, struct.error, LookupError, ValueError, TypeError)
+"""What reading bytes that are no PyTorch file may raise, by where they happen to break off."""
 
 
 class ImportReport(NamedTuple):
@@ -134,7 +139,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_lazy)
     except FileNotFoundError as error:
         raise CheckpointError(f"No weights at {path}; expected a .pth or .safetensors file.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise CheckpointError(
             f"{path.name} cannot be read as plain weights ({_reason(error)}). "
             "Expected a PyTorch file of tensors only; nothing was executed."

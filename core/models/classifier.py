@@ -162,7 +162,7 @@ class Classifier(nn.Module):
         self.config = config
         self.backbone = Backbone(config.backbone)
         if not config.head.encoder_norm:
-            self.backbone.encoder.norm.requires_grad_(False)  # no computation reads it
+            self.backbone.norm.requires_grad_(False)  # no computation reads it
         self.head = ClassifierHead(config.features, len(config.classes), config.head)
 
     def pool(self, images: Tensor) -> Tensor:

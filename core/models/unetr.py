@@ -33,6 +33,10 @@ class SegmenterConfig:
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise ConfigError(f"A segmenter needs background and at least one other class, got {self.classes}.")
+        if self.backbone.resnet is not None:
+            raise ConfigError(
+                "UNETR reads a ViT's blocks, and this encoder is a ResNet. Choose a run whose encoder is a ViT."
+            )
         if any(n % p or n < p for n, p in zip(self.roi, self.backbone.patch_size, strict=True)):
             raise ConfigError(f"roi is {self.roi}; expected multiples of the patch {self.backbone.patch_size}.")
         if self.channels < 1:
@@ -76,7 +80,7 @@ class Segmenter3d(nn.Module):
             branch(rearrange(tokens.patches, "b x y z d -> b d x y z"))
             for branch, tokens in zip(self.branches, hidden, strict=True)
         ]
-        features = rearrange(backbone.encoder.norm(last.patches), "b x y z d -> b d x y z")
+        features = rearrange(backbone.norm(last.patches), "b x y z d -> b d x y z")
         for stage, skip in zip(self.stages, reversed(grown), strict=True):
             features = stage(features, skip)
         size = (images.shape[2], images.shape[3], images.shape[4])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError
-from core.models.backbone import Backbone, BackboneConfig
+from core.models.backbone import Backbone, BackboneConfig, ResNetSizes
 from core.models.level_vit import LevelVisionConfig
 from core.models.unetr import Segmenter3d, SegmenterConfig
 from core.models.vit import VisionConfig
@@ -50,5 +50,7 @@ def test_every_weight_learns():
 def test_impossible_sizes_are_refused():
     with pytest.raises(ConfigError, match="multiples of the patch"):
         SegmenterConfig(VIT, ("background", "a"), (30, 32, 16))
+    with pytest.raises(ConfigError, match="ViT's blocks"):
+        SegmenterConfig(BackboneConfig(resnet=ResNetSizes((64, 64, 32))), ("background", "a"), (64, 64, 32))
     with pytest.raises(ConfigError, match="one encoder"):
         BackboneConfig()

@@ -1,0 +1,86 @@
+"""Encoders are found in runs of every recipe, in published files, and in fine-tuned models, and say what they said."""
+
+import pytest
+import torch
+from tiny_task import FACTS
+
+from core.errors import CheckpointError, ConfigError
+from core.models.asap import ASAP
+from core.models.asap_config import tiny
+from core.models.classifier import Classifier, ClassifierConfig
+from core.models.model_file import ModelFacts, save_model
+from core.models.tokens import train_wordpiece
+from core.tasks.task_file import save_task
+from core.tasks.view import TaskView
+from trainers.finetuning.encoders import open_encoder, without_training
+from trainers.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_wordpiece(["a nodule in the left lower lobe"], 200)
+
+
+def write_run(folder, recipe, tokenizer, facts=FACTS):
+    """A run of a recipe's tiny preset as trainers.pretrain leaves it; returns its model in eval mode."""
+    torch.manual_seed(1)
+    model = RECIPES[recipe].build(RECIPES[recipe].config("tiny", tokenizer.vocab_size))
+    save_model(folder / "model.safetensors", model, tokenizer, ModelFacts(recipe, "tiny", facts))
+    return model.eval()
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_the_encoder_of_every_recipe_gives_the_tokens_it_gave(recipe, tokenizer, tmp_path):
+    model = write_run(tmp_path, recipe, tokenizer)
+    start = open_encoder(tmp_path)
+    assert start.view.size == RECIPES[recipe].image_size(model.config)
+    assert start.config.patch_size == RECIPES[recipe].patch_size(model.config)
+    images = torch.randn(2, 1, *start.view.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model.encode_patches(images)
+        found = start.build().eval().last_tokens(images, with_norm=True).patches
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert start.view.spacing_mm == (3.0, 3.0, 6.0)
+
+
+def test_volumes_that_were_trained_the_other_way_round_are_turned(tokenizer, tmp_path):
+    write_run(tmp_path, "asap", tokenizer, FACTS | {"axes": "LPS", "resample": "as_released"})
+    start = open_encoder(tmp_path)
+    assert start.config.reversed_axes == (0, 1)
+    assert start.view.resample == "as_released"
+
+
+def test_a_fine_tuned_model_can_be_fine_tuned_again(tokenizer, tmp_path):
+    write_run(tmp_path, "asap", tokenizer)
+    start = open_encoder(tmp_path)
+    model = Classifier(ClassifierConfig(start.config, ("a",)))
+    model.backbone.load_state_dict(start.weights)
+    save_task(tmp_path / "task.safetensors", model, start.view, {"encoder": start.name})
+    again = open_encoder(tmp_path / "task.safetensors")
+    assert again.sha256 == start.sha256
+    assert "fine-tuned" in again.name
+
+
+def test_files_that_hold_no_whole_encoder_are_refused(tokenizer, tmp_path):
+    model = ASAP(tiny(tokenizer.vocab_size))
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("blocks.1.")}
+    torch.save({"model": weights}, tmp_path / "part.pth")
+    with pytest.raises(CheckpointError, match="needed weights"):  # of another size than the published one
+        open_encoder(tmp_path / "part.pth")
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    with pytest.raises(CheckpointError):
+        open_encoder(tmp_path / "junk.pth")
+    with pytest.raises(CheckpointError, match="No weights"):
+        open_encoder(tmp_path / "absent")
+
+
+def test_weights_drawn_anew_are_others_and_the_same_each_time(tokenizer, tmp_path):
+    write_run(tmp_path, "asap", tokenizer)
+    start = open_encoder(tmp_path)
+    first, second = without_training(start, 0), without_training(start, 0)
+    assert first.sha256 == second.sha256 != start.sha256
+
+
+def test_impossible_views_are_refused():
+    with pytest.raises(ConfigError, match="rise from black"):
+        TaskView(window_hu=(100.0, -100.0))
