@@ -19,9 +19,11 @@ from accelerate import PartialState
 from torch import nn
 
 from core.errors import AsapError, ConfigError
+from core.models.asap import ASAP
 from core.models.checkpoint import config_from_json, load_strictly, read_weights
 from core.models.imports import fit_weights, put_weights, read_source, start_from
 from core.models.model_file import ModelFacts, save_model
+from core.models.text_cache import TextCache
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.organ_map import find_organ_map
 from core.synthesis.reports import generate_reports
@@ -68,6 +70,8 @@ class PretrainConfig:
     init: tuple[Path, ...] = ()
     """Published weights, converted ones or earlier runs to start from, one after the other: a model of this recipe, or
     encoders for its own (docs/weights.md). What fits is loaded, the encoder must."""
+    cache_text: bool = False
+    """Keep in out/findings what a frozen text encoder makes of each findings text (recipe asap), in half precision."""
     loop: LoopConfig = field(default_factory=LoopConfig)
     """Steps, batches, precision."""
     view: DataView = field(default_factory=DataView)
@@ -100,6 +104,8 @@ def pretrain(config: PretrainConfig) -> Path:
     for file in config.init:
         source, fitted = start_from(model, recipe.name, file, recipe.required_parts)
         sys.stderr.write(f"{file.name}, weights of {source.name}: {fitted}\n")
+    if config.cache_text:
+        cache_findings(model, config.out / "findings")
     trained = run_stages(model, sets, recipe, config)
     if is_main:
         about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))
@@ -120,6 +126,13 @@ def start_text(recipe: Recipe, model: nn.Module, tokenizer: ReportTokenizer, pat
         recipe.start_text(model, tokenizer, weights)
     elif found is not None:
         put_weights(model, fit_weights(found, model, recipe.name, ()))
+
+
+def cache_findings(model: nn.Module, folder: Path) -> None:
+    """Let ASAP read each findings text once; refuses other recipes and text encoders that train."""
+    if not isinstance(model, ASAP):
+        raise ConfigError("--cache-text is for recipe asap, whose text encoder is frozen; leave it out.")
+    model.text_cache = TextCache(folder, model.bert_encoder)
 
 
 def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: PretrainConfig) -> nn.Module:

@@ -13,6 +13,7 @@ from core.models.asap_config import ASAPConfig
 from core.models.bert import FeatureHead
 from core.models.contrast import GatherMode, plan_gather
 from core.models.fusion import ReportDecoder
+from core.models.linear import Linear
 from core.models.losses import (
     alignment_logits,
     alignment_loss,
@@ -30,6 +31,7 @@ from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, draw_
 from core.models.processes import Count, count_everywhere, count_here, report_keys
 from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
+from core.models.text_cache import TextCache
 from core.models.vit import initialise_linear
 
 TensorMap = Mapping[str, Tensor]
@@ -59,11 +61,12 @@ class ASAP(MaskedAutoencoder3d):
         self.bert_encoder = TextEncoder(config.text, config.text_projection_width if unused else None)
         if config.text_frozen:
             self.bert_encoder.freeze(always_eval=config.fixes.text_in_eval_mode)
+        self.text_cache: TextCache | None = None
         self.bert_feature_proj = FeatureHead(config.text.width, width)
         self.finding_align_img_mlp = FeatureHead(width, width)
         self.align_text_mlp = FeatureHead(config.text.width, width)
         self.regression_head = nn.Linear(width, 1)
-        self.bert_mlp = nn.Linear(width, width)
+        self.bert_mlp = Linear(width, width)
         if unused:
             self.bert_topk_mlp = nn.Linear(width, width)
         for head in (self.bert_feature_proj, self.finding_align_img_mlp, self.align_text_mlp):
@@ -121,7 +124,7 @@ class ASAP(MaskedAutoencoder3d):
 
     def align(self, batch: TensorMap, encoded: Encoded) -> Aligned:
         """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`)."""
-        states = self.bert_encoder(batch["findings_ids"], batch["findings_attn"])
+        states = self.read_findings(batch["findings_ids"], batch["findings_attn"])
         sentence_map = batch["findings_sent"].long().clone()
         sentence_map[:, 0] = 0  # [CLS] belongs to sentence 1 in the released map, but is never pooled
         tokens, places = self._alignment_tokens(batch["image"], encoded)
@@ -131,6 +134,10 @@ class ASAP(MaskedAutoencoder3d):
             size_logit = self.regression_head(sentences)[..., 0]
             selection = select_patches(sentences, patches, size_logit, self.size_rule)
         return Aligned(sentences, valid, patches, places, size_logit, selection)
+
+    def read_findings(self, ids: Tensor, attn: Tensor) -> Tensor:
+        """States (B, F, W) of the findings by the text encoder, from `text_cache` where there is one."""
+        return self.bert_encoder(ids, attn) if self.text_cache is None else self.text_cache.read(ids, attn)
 
     def fuse(self, batch: TensorMap, encoded: Encoded, regions: Tensor, valid: Tensor) -> Tensor:
         """Report-decoder states (B, T, D) of the masked report, given regions (B, S, D) with valid (B, S) bool."""

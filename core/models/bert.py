@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.linear import Linear
 from core.models.vit import require_divides
 
 EPS = 1e-12
@@ -55,7 +56,7 @@ class SelfAttention(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.attention_dropout
-        self.query, self.key, self.value = (nn.Linear(config.width, config.width) for _ in range(3))
+        self.query, self.key, self.value = (Linear(config.width, config.width) for _ in range(3))
 
     def forward(self, states: Tensor, memory: Tensor, memory_is_real: Tensor | None = None) -> Tensor:
         """states (B, N, D), memory (B, M, D), memory_is_real (B, M) bool -> (B, N, D)."""
@@ -83,7 +84,7 @@ class ResidualOutput(nn.Module):
 
     def __init__(self, width_in: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(width_in, width)
+        self.dense = Linear(width_in, width)
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
         self.dropout = nn.Dropout(dropout)
 
@@ -108,7 +109,7 @@ class Intermediate(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.width, config.mlp_width)
+        self.dense = Linear(config.width, config.mlp_width)
 
     def forward(self, states: Tensor) -> Tensor:
         return F.gelu(self.dense(states))
@@ -171,7 +172,7 @@ class MlmTransform(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ class MlmPredictions(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.transform = MlmTransform(config.width)
-        self.decoder = nn.Linear(config.width, config.vocab_size)
+        self.decoder = Linear(config.width, config.vocab_size)
         self.bias = self.decoder.bias
 
     def forward(self, states: Tensor) -> Tensor:
@@ -207,9 +208,9 @@ class FeatureHead(nn.Module):
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.dense_to_hidden = nn.Linear(width_in, width)
+        self.dense_to_hidden = Linear(width_in, width)
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
-        self.dense_to_output = nn.Linear(width, width)
+        self.dense_to_output = Linear(width, width)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.dense_to_output(self.LayerNorm(F.gelu(self.dense_to_hidden(states))))

@@ -8,13 +8,14 @@ from typing import NamedTuple, NoReturn
 
 import torch
 from einops import rearrange, reduce
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import ConfigError
 from core.models.bert import BertEmbeddings, FeatureHead, initialise_bert
 from core.models.ecamp_config import ECAMPConfig
 from core.models.fusion import ReportDecoder
+from core.models.linear import Linear
 from core.models.losses import reconstruction_loss, weighted_language_loss
 from core.models.mae import Encoded, MaskedAutoencoder3d, draw_noise, patchify, unpatchify
 from core.models.processes import Count, count_everywhere, count_here
@@ -43,7 +44,7 @@ class ECAMP(MaskedAutoencoder3d):
         self.config = config
         width = config.vision.width
         self.super_res = SuperResolution(config.vision.channels, config.sr.scale, config.sr.ends_in_relu)
-        self.bert_mlp = nn.Linear(width, width)
+        self.bert_mlp = Linear(width, width)
         self.bert_mlp.apply(initialise_linear)
         self.bert_decoder = ReportDecoder(config.report)
         if config.text_in == "embed":

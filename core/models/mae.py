@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.linear import Linear
 from core.models.vit import (
     Block,
     Size3,
@@ -134,12 +135,12 @@ class MaskedAutoencoder3d(VisionTransformer3d):
         width, eps = decoder.width, vision.norm_eps
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("decoder_pos_embed", vision.code_positions(vision.grid, width))
-        self.decoder_embed = nn.Linear(vision.width, width)
+        self.decoder_embed = Linear(vision.width, width)
         self.decoder_blocks = nn.ModuleList(
             Block(width, decoder.heads, decoder.mlp_ratio, eps) for _ in range(decoder.depth)
         )
         self.decoder_norm = nn.LayerNorm(width, eps=eps)
-        self.decoder_pred_layer = nn.Linear(width, vision.patch_voxels)
+        self.decoder_pred_layer = Linear(width, vision.patch_voxels)
         if classes:
             self.decoder_injection_pred_layer_0 = nn.Linear(width, classes)
             self.decoder_injection_pred_norm = nn.LayerNorm(classes, eps=eps)

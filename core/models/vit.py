@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.linear import Linear
 
 Size3 = tuple[int, int, int]
 
@@ -109,8 +110,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
@@ -124,11 +125,14 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1, self.fc2, self.dropout = nn.Linear(width, hidden), nn.Linear(hidden, width), dropout
+        self.fc1, self.fc2, self.dropout = Linear(width, hidden), Linear(hidden, width), dropout
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.fc1(tokens)), self.dropout, self.training)
-        return F.dropout(self.fc2(hidden), self.dropout, self.training)
+        hidden = self.fc1(tokens)
+        if not (self.dropout and self.training):
+            return self.fc2.of_gelu(hidden)
+        mixed = self.fc2(F.dropout(F.gelu(hidden), self.dropout))
+        return F.dropout(mixed, self.dropout)
 
 
 class Block(nn.Module):
