@@ -129,3 +129,12 @@ def test_a_folder_of_studies_trains_from_earlier_weights(patients, tmp_path):
     assert [entry["step"] for entry in logged] == [1, 2]
     change = (second.model.norm.weight - load_asap(first).model.norm.weight).abs().max()
     assert 0 < change < 0.01
+
+
+@pytest.mark.training
+def test_kept_findings_are_refused_where_the_text_encoder_trains(patients, tmp_path):
+    config = replace(a_run(patients, tmp_path / "run", steps=1), cache_text=True)
+    with pytest.raises(ConfigError, match="frozen text encoder"):
+        pretrain(config)
+    pretrain(replace(config, change=("text_frozen=true",)))
+    assert list((tmp_path / "run" / "findings").rglob("*.npy"))

@@ -51,5 +51,6 @@ def test_only_what_trains_gets_a_gradient(layer: Linear) -> None:
     layer.requires_grad_(False)
     values = torch.randn(400, 192, requires_grad=True)
     layer(values).sum().backward()
-    assert layer.weight.grad is None and layer.bias.grad is None
+    assert layer.weight.grad is None
+    assert layer.bias.grad is None
     torch.testing.assert_close(values.grad, layer.weight.sum(dim=0).expand(400, -1), rtol=1e-4, atol=1e-5)
