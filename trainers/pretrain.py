@@ -93,19 +93,19 @@ def pretrain(config: PretrainConfig) -> Path:
     request = StudiesRequest(config.data, config.view, config.reports, config.synthetic, config.out, config.split)
     sets = open_studies(request, recipe, preset.stages, model_config, tokenizer)
     is_main = PartialState(cpu=config.loop.cpu).is_main_process
-    if is_main:
-        record_run(config.out, config, model_config, tokenizer)
-        list_left_out(config.out / BAD_STUDIES, sets.left_out)
-        if sets.split is not None:
-            write_split(config.out / SPLITS, sets.split, config.split)
     torch.manual_seed(config.loop.seed)
     model = recipe.build(model_config)
     start_text(recipe, model, tokenizer, config.text)
     for file in config.init:
         source, fitted = start_from(model, recipe.name, file, recipe.required_parts)
         sys.stderr.write(f"{file.name}, weights of {source.name}: {fitted}\n")
-    if config.cache_text:
+    if config.cache_text:  # refused before anything is written
         cache_findings(model, config.out / "findings")
+    if is_main:
+        record_run(config.out, config, model_config, tokenizer)
+        list_left_out(config.out / BAD_STUDIES, sets.left_out)
+        if sets.split is not None:
+            write_split(config.out / SPLITS, sets.split, config.split)
     trained = run_stages(model, sets, recipe, config)
     if is_main:
         about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))

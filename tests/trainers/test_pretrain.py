@@ -99,7 +99,7 @@ def test_missing_patients_are_named(tmp_path):
 
 
 def test_unknown_preset_lists_the_known_ones(patients, tmp_path):
-    with pytest.raises(ConfigError, match="released, corrected, small, tiny"):
+    with pytest.raises(ConfigError, match="released, paper, corrected, small, tiny"):
         pretrain(replace(a_run(patients, tmp_path), preset="large"))
 
 
@@ -133,7 +133,7 @@ def test_a_folder_of_studies_trains_from_earlier_weights(patients, tmp_path):
 
 @pytest.mark.training
 def test_kept_findings_are_refused_where_the_text_encoder_trains(patients, tmp_path):
-    config = replace(a_run(patients, tmp_path / "run", steps=1), cache_text=True)
+    config = replace(a_run(patients, tmp_path / "run"), cache_text=True)
     with pytest.raises(ConfigError, match="frozen text encoder"):
         pretrain(config)
     pretrain(replace(config, change=("text_frozen=true",)))
