@@ -54,8 +54,11 @@ class PairedPool(QueryPool):
         return self.unfold_values(mixed, weights.sum(dim=-1)) * is_key.any(dim=-1, keepdim=True)
 
     def project_all(self, pooled: Tensor) -> Tensor:
-        """Unit vectors of all organs: pooled (B, O, D) -> (B, O, E)."""
-        return torch.stack([self.project(pooled[:, organ], organ) for organ in range(pooled.shape[1])], dim=1)
+        """Unit vectors of all organs: pooled (B, O, D) -> (B, O, E) float32; half precision would blur similarities."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            organs = range(pooled.shape[1])
+            wide = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+            return torch.stack([self.project(wide[:, organ], organ) for organ in organs], dim=1)
 
     def merge(self) -> Merged:
         """R2 R1 of [x, x] as one map of x for each organ, read off what the fusion makes of 0 and of unit vectors.
