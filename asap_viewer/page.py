@@ -9,6 +9,7 @@ from asap_viewer.panels import FactsPanel, StatusLine, TabBar
 from asap_viewer.parts import Parts
 from asap_viewer.services import Services
 from asap_viewer.viewer import STATIC_DIR, CTViewer
+from asap_viewer.whole_updates import WholeUpdates
 from asap_viewer.words import engine_rows
 
 TITLE = "ASAP Viewer"
@@ -33,7 +34,7 @@ def page_looks() -> dict[str, object]:
 
 def build_page(services: Services) -> gr.Blocks:
     """Lay out the page and connect it. Loading it opens the first sample."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(1800, 3600)) as page:
+    with WholeUpdates(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(1800, 3600)) as page:
         token = gr.State("")
         gr.HTML(HEADER)
         with gr.Row():
