@@ -30,6 +30,8 @@ class DataView:
     """Which organs `organ_mask` numbers: a preset of core.organ_map, or the path of an organ map file."""
     resample: Literal["smooth", "as_released"] = "smooth"
     """Average before thinning out, or interpolate and cut fractions off as the published code does."""
+    clip_late: bool = False
+    """Resample as_released on all values and clip to the window afterwards, as fVLM does; ASAP clips before."""
     place: Literal["anywhere", "organs"] = "anywhere"
     """Where a crop lies: anywhere in the volume, or in the box of the organs of `organ_map`."""
     organ_margin: tuple[int, int, int] = (20, 20, 5)

@@ -19,7 +19,7 @@ from trainers.stage import Stage
 from trainers.store.images import StoreImages
 from trainers.store.layout import is_store
 from trainers.store.reading import StudyStore
-from trainers.synthetic import SyntheticConfig, SyntheticStudies
+from trainers.synthetic import SyntheticConfig, SyntheticStudies, offered_fields
 
 SYNTHETIC = "synthetic"
 STORE = "store"
@@ -101,11 +101,15 @@ def _open_synthetic(
     config: SyntheticConfig, requires: set[str], sizes: tuple[Size3, Size3], tokenizer: ReportTokenizer
 ) -> SyntheticStudies:
     """sizes: what the model reads and its patch."""
+    absent = sorted(requires - set(offered_fields(config)))
+    if absent:
+        raise ConfigError(
+            f"The data engine has no {', '.join(absent)}, which this recipe reads. Give a folder with --data FOLDER, "
+            "such as one of trainers.synthetic_folder."
+        )
     if (config.crop, config.patch) != sizes:
         raise ConfigError(
             f"The synthetic studies have {config.crop} voxels in patches of {config.patch}, the model reads "
             f"{sizes[0]} in {sizes[1]}. Set --synthetic.crop and --synthetic.patch, or choose another preset."
         )
-    studies = SyntheticStudies(config, tokenizer)
-    require_fields(requires, studies.fields)
-    return studies
+    return SyntheticStudies(config, tokenizer)

@@ -87,6 +87,12 @@ class StoredStudy:
     """Per sentence: kind, existence, laterality."""
 
 
+def offered_fields(config: SyntheticConfig) -> tuple[str, ...]:
+    """Names of the batch fields that the data engine makes."""
+    asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid") if config.false_claims else ()
+    return (*GIVEN, *asked)
+
+
 class SyntheticStudies:
     """The data engine as `trainers.batches.Studies`."""
 
@@ -101,8 +107,7 @@ class SyntheticStudies:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the batch fields of an item."""
-        asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid") if self.config.false_claims else ()
-        return (*GIVEN, *asked)
+        return offered_fields(self.config)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which words are masked from now on."""

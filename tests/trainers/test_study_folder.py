@@ -10,8 +10,9 @@ from core.models.tokens import train_wordpiece
 from core.structures import BY_NAME
 from trainers.batch import check_batch, collate
 from trainers.crops import MIRROR, DataView, draw_crop
-from trainers.folder import FolderImages
+from trainers.folder import FolderImages, prepare_study
 from trainers.recipes.asap import RELEASED_VIEW
+from trainers.recipes.fvlm import VIEW as FVLM_VIEW
 from trainers.report_tokens import ReportConfig, ReportTokens, read_reports
 from trainers.sources import RecipeStudies
 from trainers.synthetic import CLASS_STRUCTURES, class_map
@@ -55,6 +56,19 @@ def test_studies_make_a_batch_whatever_their_thickness(folder, as_released):
     assert batch["image"].amin() == -1
     assert batch["image"].amax() == 0.5
     assert set(batch["organ_mask"].unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("clip_late", [False, True])
+def test_the_published_step_clips_before_or_after_it_interpolates(folder, clip_late):
+    """A voxel of metal beside one outside the scanned circle: clipped late, their mean is that of the true values."""
+    hu = np.zeros((12, 12, 9), np.int16)
+    hu[:6], hu[6:] = 3000, -3000  # low x on an LPS file = right
+    nib.save(nib.Nifti1Image(hu, AFFINE), folder / "volumes" / "a.nii.gz")
+    view = replace(FVLM_VIEW, spacing_mm=(12.0, 3.0, 6.0), clip_late=clip_late)
+    got, _ = prepare_study(folder, "a", view)
+    right, middle, left = got[:, 0, 0].tolist()
+    assert (right, left) == ((-3000, 3000) if clip_late else (-1150, 350))
+    assert middle == (0 if clip_late else -400)
 
 
 def test_bright_block_and_label_stay_together_and_left(folder):

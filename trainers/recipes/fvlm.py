@@ -24,6 +24,7 @@ VIEW = DataView(
     shown_as=(0.0, 1.0),
     organ_map="fvlm4",
     resample="as_released",
+    clip_late=True,
     place="organs",
     padding="air",
     mirror_chance=0.0,

@@ -12,7 +12,7 @@ from core.models.asap_config import tiny
 from core.models.tokens import train_wordpiece
 from trainers.changes import change_config
 from trainers.crops import Crop, DataView
-from trainers.pretrain import read_options
+from trainers.pretrain import main, read_options
 from trainers.recipes import RECIPES, find_recipe
 from trainers.recipes.asap import WITHOUT_MASKS
 from trainers.report_tokens import ReportConfig
@@ -74,6 +74,17 @@ def test_a_missing_input_names_the_command_that_makes_it():
     require_fields(["image"], ["image", "report_ids"])
     with pytest.raises(ConfigError, match=r"organ_ids \(python -m trainers.builders organ-text .*\)"):
         require_fields(["image", "organ_ids"], ["image"])
+
+
+def test_a_recipe_that_the_data_engine_cannot_feed_asks_for_a_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(read_options(["--recipe", "visd", "--preset", "tiny", "--out", str(tmp_path / "run"), "--loop.cpu"]))
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "The data engine has no image_v2" in told
+    assert "--data FOLDER" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_simcrop_reads_a_folder_without_masks(tmp_path):
