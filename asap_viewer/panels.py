@@ -73,7 +73,7 @@ class AnswersPanel(Panel):
 
 
 class FindingsPanel(Panel):
-    """Findings {name, probability, mm}, most likely first. Event: jump {mm}."""
+    """Findings {name, probability, mm}, most likely first; mm is empty where no place is told. Event: jump {mm}."""
 
     template = '<div class="zp-list"></div>'
     script = "findings_panel.js"

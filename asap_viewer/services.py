@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import gradio as gr
 
-from asap_viewer.engines import State, engine_states, open_grounder, open_segmenter
+from asap_viewer.engines import State, engine_states, open_classifier, open_grounder, open_segmenter
 from asap_viewer.layers import ct_layers
 from asap_viewer.served import VolumeServer
 from asap_viewer.sessions import Case, SessionStore
@@ -32,6 +32,7 @@ from core.synthesis.phantom import build_phantom
 if TYPE_CHECKING:  # faiss and SQLAlchemy are loaded when they are needed
     from core.annotation.store import AnnotationStore
     from core.retrieval.index import ReportIndex
+    from core.tasks.classifying import TaskClassifier
 
 PHANTOM_ID = "phantom"
 PHANTOM_TITLE = "Phantom: a computed chest with known lesions"
@@ -63,6 +64,7 @@ class Services:
     def __post_init__(self) -> None:
         self.sessions = SessionStore()
         self._engines: dict[str, GroundingEngine] = {}
+        self._classifiers: dict[str, TaskClassifier] = {}
         self._lock = threading.RLock()
         self.layers = functools.lru_cache(maxsize=8)(ct_layers)  # keyed by the Volume's identity
 
@@ -125,6 +127,17 @@ class Services:
             if name not in self._engines:
                 self._engines[name] = open_grounder(name, self.settings)
             return self._engines[name]
+
+    def classifier_names(self) -> list[str]:
+        """Fine-tuned classifiers that can run here."""
+        return [state.name for state in self.engine_states() if state.task == "findings" and state.can_run]
+
+    def classifier(self, name: str) -> "TaskClassifier":
+        """A fine-tuned classifier, loaded once; EngineError says what is missing."""
+        with self._lock:
+            if name not in self._classifiers:
+                self._classifiers[name] = open_classifier(name, self.settings)
+            return self._classifiers[name]
 
     def segmenter_names(self) -> list[str]:
         """Organ engines, the automatic choice first."""

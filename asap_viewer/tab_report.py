@@ -1,6 +1,6 @@
 """The Report tab: choose a sentence, see where it lives; click the scan, see which sentences live there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from asap_viewer.viewer import jump, show_heat
 from asap_viewer.words import SUPPORT_WORDS
 from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
-from core.grounding.findings18 import FindingScore
 from core.grounding.heatmap import SentenceGrounding, support_of
 from core.progress import Progress
 from core.structures import spoken_name
+
+WITHOUT_CLASSIFIER = "the grounding engine: 18 findings of CT-RATE"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class ReportTab:
     here: HerePanel
     matrix_button: gr.Button
     matrix: gr.Plot
+    labels_by: gr.Dropdown
     score: gr.Button
     findings: FindingsPanel
 
@@ -61,9 +63,14 @@ def lay_out(services: Services) -> ReportTab:
         matrix_button = gr.Button("Draw", size="sm")
         matrix = gr.Plot(show_label=False)
     with gr.Accordion("18 findings, read from the scan alone", open=False):
+        classifiers = services.classifier_names()
+        choices = [(WITHOUT_CLASSIFIER, ""), *((f"{name}, a fine-tuned classifier", name) for name in classifiers)]
+        labels_by = gr.Dropdown(choices, value="", label="Labels by", visible=bool(classifiers))
         score = gr.Button("Score the scan", size="sm")
         findings = FindingsPanel()
-    return ReportTab(text, find, engine, free, free_find, sentences, here, matrix_button, matrix, score, findings)
+    return ReportTab(
+        text, find, engine, free, free_find, sentences, here, matrix_button, matrix, labels_by, score, findings
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,22 +145,28 @@ class ReportHandlers(Handlers):
         yield {self.tab.matrix: draw_matrix(found)}
 
     @shows_errors
-    def score(self, token: str, engine: str) -> Iterator[Updates]:
-        """The 18 CT-RATE findings without any report."""
+    def score(self, token: str, engine: str, classifier: str) -> Iterator[Updates]:
+        """The labels of a fine-tuned classifier, or the 18 CT-RATE findings by the grounding engine."""
         session = self.services.sessions.get(token)
         case = session.require_case()
 
-        def work(progress: Progress) -> tuple[FindingScore, ...]:
-            return find_findings(case, self.services.engine(engine), progress)
+        def work(progress: Progress) -> list[dict[str, Any]]:
+            if classifier:
+                labels = self.services.classifier(classifier).score(case.volume, progress)
+                return [_finding_row(one.name, one.probability, one.peak_ras_mm or ()) for one in labels]
+            scores = find_findings(case, self.services.engine(engine), progress)
+            return [_finding_row(one.name, one.probability, one.peak_ras_mm) for one in scores]
 
         scored = yield from told(self.parts, work, session.begin_side_job())
-        rows = [
-            {"name": one.name, "probability": round(one.probability, 4), "mm": list(one.peak_ras_mm)}
-            for one in sorted(scored, key=lambda one: -one.probability)
-        ]
-        told_any = any(support_of(one.probability) != "cannot tell" for one in scored)
-        message = "Ready" if told_any else f"{engine} cannot tell what is present; the places are where it would look."
+        rows = sorted(scored, key=lambda one: -one["probability"])
+        told_any = any(support_of(one["probability"]) != "cannot tell" for one in rows)
+        unsure = f"{classifier or engine} cannot tell what is present; the places are where it would look."
+        message = "Ready" if told_any else unsure
         yield {self.tab.findings: gr.update(findings=rows), self.parts.status: ready(message)}
+
+
+def _finding_row(name: str, probability: float, mm: Sequence[float]) -> dict[str, Any]:
+    return {"name": name, "probability": round(probability, 4), "mm": list(mm)}
 
 
 def said_of(one: SentenceGrounding) -> str:
@@ -180,6 +193,6 @@ def wire(tab: ReportTab, parts: Parts, services: Services) -> None:
     for trigger in (tab.free_find.click, tab.free.submit):
         trigger(do.find_free, [parts.token, tab.free, tab.engine], [parts.viewer, parts.status], **quiet)
     parts.viewer.crosshair(do.look_here, asked, [tab.here, parts.status], **last)
-    tab.score.click(do.score, asked, [tab.findings, parts.status], **quiet)
+    tab.score.click(do.score, [*asked, tab.labels_by], [tab.findings, parts.status], **quiet)
     tab.findings.jump(jump, None, parts.viewer, queue=False, **quiet)
     tab.matrix_button.click(do.draw_matrix, asked, [tab.matrix, parts.status], **quiet)

@@ -11,7 +11,9 @@ function make(tag, className, text) {
 function row(finding) {
   const line = make('button', 'zp-row');
   line.type = 'button';
-  line.title = `Jump to where ${finding.name.toLowerCase()} is most likely`;
+  const isPlaced = finding.mm.length === 3;
+  line.disabled = !isPlaced;
+  line.title = isPlaced ? `Jump to what speaks most for ${finding.name.toLowerCase()}` : `${finding.name}: no place is told`;
   const bar = make('span', 'zp-bar');
   const fill = make('i');
   fill.style.width = `${Math.round(finding.probability * 100)}%`;

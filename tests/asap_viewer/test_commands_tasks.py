@@ -117,4 +117,6 @@ def test_the_page_offers_a_fine_tuned_segmenter(models):
     assert "lungs" in services.segmenter_names()
     assert "covid" not in services.segmenter_names()
     assert services.segmenter("lungs").name == "lungs"
+    assert services.classifier_names() == ["covid"]
+    assert services.classifier("covid") is services.classifier("covid")
     assert services.engine_names()[0] == "bundled"

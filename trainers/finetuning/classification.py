@@ -250,7 +250,7 @@ def _conclude(trial: Trial, results: dict[int, dict[str, Any]]) -> dict[str, Any
         "classes": list(trial.sets.train.classes),
         "studies": {name: len(side.table.ids) for name, side in trial.sides.items()},
         "skipped": len(trial.sets.skipped),
-        "notes": list(trial.sets.notes),
+        "notes": [*trial.start.notes, *trial.sets.notes],
         "seeds": {str(seed): result for seed, result in results.items()},
         "over_seeds": summarise_seeds(list(results.values())),
         "model": str(config.out / MODEL),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, ConfigError
+from core.grounding.asap_engine import EngineSpec
+from core.grounding.model_folder import SPEC
 from core.models.backbone import Backbone, BackboneConfig, find_encoder
 from core.models.checkpoint import config_from_json, load_strictly, read_weights
 from core.models.imports import fit_weights, read_source
@@ -33,6 +35,7 @@ class StartEncoder(NamedTuple):
     view: TaskView  # as it was pre-trained
     name: str  # who it is, for people
     sha256: str  # of its sizes and weights
+    notes: tuple[str, ...] = ()  # what a reader of results must know
 
     def build(self) -> Backbone:
         """The encoder with its weights."""
@@ -73,7 +76,7 @@ def _from_run(file: Path) -> StartEncoder:
     with torch.device("meta"):
         model = recipe.build(config_from_json(recipe.config_type, metadata["config"]))
     name = f"{about.recipe} {about.preset}".strip()
-    return _take(model, tensors, about.facts, name)
+    return _take(model, tensors, _engine_facts(file.parent) | about.facts, name)
 
 
 def _from_published(path: Path) -> StartEncoder:
@@ -103,7 +106,19 @@ def _take(model: nn.Module, tensors: Mapping[str, Tensor], facts: Mapping[str, s
                 "pre-train from these weights first (trainers.pretrain --init)."
             )
         weights[key] = value if given is None else given.float()
-    return _start(config, weights, view_of(config, facts), name)
+    start = _start(config, weights, view_of(config, facts), name)
+    if "spacing_mm" in facts:
+        return start
+    return start._replace(notes=(f"{name} does not tell how CTs were shown to it; ASAP's way is taken.",))
+
+
+def _engine_facts(folder: Path) -> dict[str, str]:
+    """What engine.json of a model folder tells of the view, as model files tell it."""
+    if not (folder / SPEC).is_file():
+        return {}
+    view = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8")).view
+    told = {"spacing_mm": view.spacing_mm, "window_hu": view.hu_range, "shown_as": (-1.0, 1.0)}
+    return {name: json.dumps(value) for name, value in told.items()}
 
 
 def view_of(config: BackboneConfig, facts: Mapping[str, str]) -> TaskView:

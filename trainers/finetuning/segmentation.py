@@ -188,7 +188,7 @@ def _conclude(trial: Trial, results: dict[int, dict[str, Any]]) -> dict[str, Any
         "classes": list(lists.classes),
         "cases": {"train": len(lists.train), "val": len(lists.val), "test": len(lists.test)},
         "skipped": len(lists.skipped),
-        "notes": list(lists.notes),
+        "notes": [*trial.start.notes, *lists.notes],
         "seeds": {str(seed): result for seed, result in results.items()},
         "over_seeds": summarise_seeds(list(results.values())),
         "model": str(config.out / MODEL),

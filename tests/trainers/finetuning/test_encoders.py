@@ -5,8 +5,11 @@ import torch
 from tiny_task import FACTS
 
 from core.errors import CheckpointError, ConfigError
+from core.grounding.asap_engine import EngineSpec
+from core.grounding.view import ViewConfig
 from core.models.asap import ASAP
 from core.models.asap_config import tiny
+from core.models.checkpoint import config_to_json
 from core.models.classifier import Classifier, ClassifierConfig
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import train_wordpiece
@@ -48,6 +51,17 @@ def test_volumes_that_were_trained_the_other_way_round_are_turned(tokenizer, tmp
     start = open_encoder(tmp_path)
     assert start.config.reversed_axes == (0, 1)
     assert start.view.resample == "as_released"
+
+
+def test_a_view_that_is_not_told_is_asap_s_and_said_so(tokenizer, tmp_path):
+    write_run(tmp_path, "asap", tokenizer, {})
+    start = open_encoder(tmp_path)
+    assert start.view.spacing_mm == (1.5, 1.5, 3.0)
+    assert "does not tell" in start.notes[0]
+    spec = EngineSpec("mine", ViewConfig((4.0, 4.0, 8.0), (32, 32, 16), (8, 8, 4), (-500.0, 500.0)))
+    (tmp_path / "engine.json").write_text(config_to_json(spec), encoding="utf-8")
+    again = open_encoder(tmp_path)
+    assert (again.view.spacing_mm, again.view.window_hu, again.notes) == ((4.0, 4.0, 8.0), (-500.0, 500.0), ())
 
 
 def test_a_fine_tuned_model_can_be_fine_tuned_again(tokenizer, tmp_path):
