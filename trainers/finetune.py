@@ -1,7 +1,8 @@
-"""Fine-tuning: `python -m trainers.finetune classification --encoder runs/asap --train train.csv --volumes data --out
-runs/probe`, and `segmentation` likewise with `--list dataset.json`. See docs/finetuning.md.
+"""Fine-tuning to classification and segmentation, from any recipe's encoder or published weights.
 
-Run the same command again to continue a run that was stopped. Prints one JSON document.
+`python -m trainers.finetune classification --encoder runs/asap --train train.csv --volumes data --out runs/probe`, and
+`segmentation` likewise with `--list dataset.json`; see docs/finetuning.md. Run the same command again to continue a run
+that was stopped. Prints one JSON document.
 """
 
 import argparse

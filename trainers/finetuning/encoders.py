@@ -106,10 +106,10 @@ def _take(model: nn.Module, tensors: Mapping[str, Tensor], facts: Mapping[str, s
                 "pre-train from these weights first (trainers.pretrain --init)."
             )
         weights[key] = value if given is None else given.float()
-    start = _start(config, weights, view_of(config, facts), name)
+    taken = _start(config, weights, view_of(config, facts), name)
     if "spacing_mm" in facts:
-        return start
-    return start._replace(notes=(f"{name} does not tell how CTs were shown to it; ASAP's way is taken.",))
+        return taken
+    return taken._replace(notes=(f"{name} does not tell how CTs were shown to it; ASAP's way is taken.",))
 
 
 def _engine_facts(folder: Path) -> dict[str, str]:
