@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
@@ -26,7 +26,8 @@ class ReadoutConfig:
     contrast: float = 1.0
     """How much of the mean over the report's other sentences is taken away: 0 = plain cosine, 1 = all of it."""
     floor_quantile: float = 0.8
-    """Scores below this quantile of the seen body are drawn as 0, the best one as 1."""
+    """Scores below this quantile of what is seen (of the organ, by engines that read organs) are drawn as 0, the best
+    one as 1."""
     margin_mm: float = 8.0
     """How far outside the organ it names a sentence may still light up."""
 
@@ -106,16 +107,19 @@ class Told(NamedTuple):
 def _ground_one(told: Told, at: int, query: SentenceQuery, canvas: Canvas, config: ReadoutConfig) -> SentenceGrounding:
     """One sentence: its scores on the canvas, and what is read off them."""
     features, readable = told.features, told.features.readable(query.organs)
-    region = _region_of(query.organs, canvas, config)
+    region, seen = _region_of(query.organs, canvas, config), canvas.inside
     if readable.organ is not None:
-        region = region & (resample(readable.covered.astype(np.uint8), features.grid, canvas.grid, "nearest") > 0)
+        seen = seen & (resample(readable.covered.astype(np.uint8), features.grid, canvas.grid, "nearest") > 0)
+        region = region & seen
     if not region.any():
         return _nothing_to_see(query, canvas)
     rest = config.contrast * _mean_of_others(told, at)
     asked = np.stack([told.vectors[at], told.vectors[at] - rest, told.negations[at]])
     cosine = np.einsum("xyzd,sd->sxyz", readable.vectors, asked)
+    if readable.organ is not None:
+        cosine = _extend(cosine, readable.covered, features.grid)
     raw, contrasted, negated = (resample(score, features.grid, canvas.grid) for score in cosine)
-    heat = _heat_from(contrasted, region, canvas.inside, config.floor_quantile)
+    heat = _heat_from(contrasted, region, seen, config.floor_quantile)
     peak = np.unravel_index(int(np.argmax(np.where(region, contrasted, -np.inf))), heat.shape)
     x, y, z = canvas.grid.to_mm(peak)
     score, negated_score = float(raw[peak]), float(negated[peak])
@@ -178,10 +182,19 @@ def _numbers_near(organ: str) -> list[int]:
     return sorted(numbers)
 
 
-def _heat_from(score: np.ndarray, region: np.ndarray, inside: np.ndarray, floor_quantile: float) -> np.ndarray:
+def _extend(scores: np.ndarray, covered: np.ndarray, grid: Grid) -> np.ndarray:
+    """Scores (S, X, Y, Z) in which patches that an organ does not touch have those of the nearest that it does.
+
+    What they would score as that organ means nothing, and must not be mixed in at its border.
+    """
+    nearest = distance_transform_edt(~covered, sampling=grid.spacing_mm, return_distances=False, return_indices=True)
+    return scores[:, *nearest]
+
+
+def _heat_from(score: np.ndarray, region: np.ndarray, seen: np.ndarray, floor_quantile: float) -> np.ndarray:
     """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best allowed voxel 1, outside 0."""
     best = float(score[region].max())
-    floor = min(float(np.quantile(score[inside], floor_quantile)), best - 1e-6)
+    floor = min(float(np.quantile(score[seen], floor_quantile)), best - 1e-6)
     heat = np.clip((score - floor) / (best - floor), 0.0, 1.0)
     return np.where(region, heat, 0.0).astype(np.float32)
 

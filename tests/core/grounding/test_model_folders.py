@@ -184,6 +184,20 @@ def test_an_organ_that_the_model_does_not_know_has_no_heat_and_no_verdict(models
     assert not one.map.heat[~near(canvas, "lung_left")].any()
 
 
+def test_heat_takes_its_floor_from_the_organ_and_nothing_from_other_patches(models, phantoms):
+    engine, phantom = open_folder(models / "my_fvlm"), phantoms["RAS"]
+    features = engine.embed_volume(phantom.volume, phantom.masks)
+    canvas = make_canvas(phantom.volume, features, phantom.masks)
+    plain = ground_sentences(engine, features, canvas, [query(TEXTS[0], "heart")])[0]
+    elsewhere = features.organs.shares[1] == 0
+    vectors = features.organs.vectors.copy()
+    vectors[1][elsewhere] = -vectors[1][elsewhere]
+    changed = replace(features, organs=replace(features.organs, vectors=vectors))
+    again = ground_sentences(engine, changed, canvas, [query(TEXTS[0], "heart")])[0]
+    np.testing.assert_array_equal(again.map.heat, plain.map.heat)
+    assert plain.organs["heart"] > 0.3
+
+
 def test_presence_is_told_by_the_organ_as_a_whole(models, phantoms):
     engine, phantom = open_folder(models / "my_fvlm"), phantoms["RAS"]
     (one,), _ = ground(engine, phantom, query(TEXTS[0], "heart"))
