@@ -26,7 +26,7 @@ from trainers.finetuning.label_data import LabelSets, open_label_sets, write_lab
 from trainers.finetuning.label_metrics import auroc, choose_thresholds, report_labels
 from trainers.finetuning.label_studies import CtStudies, FeatureStudies, ThinCts
 from trainers.finetuning.lists import LabelTable
-from trainers.finetuning.results import METRICS, PREDICTIONS, copy_model, summarise_seeds, to_json
+from trainers.finetuning.results import METRICS, PREDICTIONS, copy_model, steps_per_epoch, summarise_seeds, to_json
 from trainers.finetuning.volumes import CtFiles
 from trainers.loop import train
 from trainers.run_files import MODEL, record_run
@@ -35,6 +35,8 @@ from trainers.splits import patient_of
 from trainers.stage import Stage
 from trainers.validation import Watch, fork_random
 
+TIE_BREAK = 1e-4
+"""Weight of the loss beside 1 - AUROC, which few studies fix to a few values."""
 Predict = Callable[[nn.Module], np.ndarray]
 
 
@@ -153,7 +155,7 @@ def _build(trial: Trial) -> nn.Module:
 def _run_seed(trial: Trial, seed: int) -> dict[str, Any]:
     """One training and what it is worth."""
     config, out, side = trial.config, trial.config.out / f"seed-{seed}", trial.sides["train"]
-    per_epoch = max(1, len(side.table.ids) // (config.loop.batch_size * config.loop.accumulate))
+    per_epoch = steps_per_epoch(len(side.studies), config.loop)
     loop = replace(config.loop, seed=seed, validate_every=per_epoch * config.validate_epochs)
     torch.manual_seed(seed)
     reads = "feature" if trial.train_features is not None else "image"
@@ -168,7 +170,7 @@ def _run_seed(trial: Trial, seed: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def _validate(accelerator: Accelerator, model: nn.Module, trial: Trial) -> dict[str, float]:
-    """What decides when to stop: 1 - macro AUROC, or the loss where no label has both kinds of studies."""
+    """What decides when to stop: 1 - macro AUROC, equal ones by the loss; the loss where no label has both kinds."""
     side = trial.sides["val"]
     model.eval()
     with fork_random(accelerator), unsharded(model) as plain:
@@ -179,7 +181,7 @@ def _validate(accelerator: Accelerator, model: nn.Module, trial: Trial) -> dict[
     if np.isnan(areas).all():
         return {"loss": loss, "total": loss}
     area = float(np.nanmean(areas))
-    return {"loss": loss, "auroc_macro": area, "total": 1 - area}
+    return {"loss": loss, "auroc_macro": area, "total": 1 - area + TIE_BREAK * loss}
 
 
 def _labels(table: LabelTable, exclusive: bool) -> dict[str, Tensor]:

@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from core.errors import CheckpointError
+from trainers.loop import LoopConfig
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+
+
+def steps_per_epoch(studies: int, loop: LoopConfig) -> int:
+    """Whole optimiser steps of all processes in one pass over a training set, at least 1."""
+    together = loop.batch_size * loop.accumulate * PartialState(cpu=loop.cpu).num_processes
+    return max(1, studies // together)
 
 
 def to_json(document: dict[str, Any]) -> bytes:

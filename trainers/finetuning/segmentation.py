@@ -22,7 +22,7 @@ from trainers.changes import change_config
 from trainers.finetuning.decathlon import SegCase, SegLists, read_decathlon, side_swap
 from trainers.finetuning.encoders import StartEncoder, open_encoder, without_training
 from trainers.finetuning.label_data import write_skipped
-from trainers.finetuning.results import METRICS, PREDICTIONS, copy_model, summarise_seeds, to_json
+from trainers.finetuning.results import METRICS, PREDICTIONS, copy_model, steps_per_epoch, summarise_seeds, to_json
 from trainers.finetuning.shares import require_apart, share_rows, write_shares
 from trainers.finetuning.volumes import read_ct, read_labels_beside
 from trainers.finetuning.voxel_config import SegmentationConfig
@@ -108,7 +108,7 @@ def _run_seed(trial: Trial, seed: int) -> dict[str, Any]:
     """One training and what it is worth."""
     config, out = trial.config, trial.config.out / f"seed-{seed}"
     studies = CropStudies(trial.thin, trial.lists.train, config.crops, side_swap(trial.lists.classes), seed)
-    per_epoch = max(1, len(studies) // (config.loop.batch_size * config.loop.accumulate))
+    per_epoch = steps_per_epoch(len(studies), config.loop)
     loop = replace(config.loop, seed=seed, validate_every=per_epoch * config.validate_epochs)
     torch.manual_seed(seed)
     model = Segmenter3d(trial.model)
