@@ -39,9 +39,9 @@ class ClassificationConfig:
     """One column names each study's only class (cross-entropy), instead of labels of 0 and 1."""
     columns: tuple[str, ...] = ()
     """Label columns that are used; none = all."""
-    equal_columns: bool = False
+    allow_equal_columns: bool = False
     """Allow two label columns that are equal."""
-    val_is_test: bool = False
+    allow_val_is_test: bool = False
     """Allow patients to validate and test, as published lists do; results are then too good."""
     from_scratch: bool = False
     """Draw the encoder's weights anew, to compare with."""

@@ -22,9 +22,7 @@ from trainers.finetuning.shares import require_apart, share_rows, write_shares
 from trainers.finetuning.volumes import CtFiles
 
 SKIPPED = "skipped.csv"
-REMEDY = (
-    "Leave --val away, then patients of the training list validate; or repeat a published protocol with --val-is-test."
-)
+REMEDY = "Leave --val away, then patients of the training list validate; or repeat a published protocol with --allow-val-is-test."
 
 
 class LabelSets(NamedTuple):
@@ -49,14 +47,14 @@ class LabelSets(NamedTuple):
 def open_label_sets(config: ClassificationConfig, files: CtFiles) -> LabelSets:
     """Read and check the lists. Studies without a CT are left out and told; nothing else is."""
     whole = _read(config, config.train)
-    if not config.equal_columns and not config.exclusive:
+    if not config.allow_equal_columns and not config.exclusive:
         require_distinct_columns(whole, config.train)
     rows = share_rows(whole.ids, config.share, carve=config.val is None)
     train = whole.take(rows.train)
     val = whole.take(rows.val) if config.val is None else _read(config, config.val, whole)
     test = None if config.test is None else _read(config, config.test, whole)
     sides = {"train": train.ids, "val": val.ids, "test": test.ids if test else ()}
-    notes = require_apart(sides, config.share.patient_rule, config.val_is_test, REMEDY)
+    notes = require_apart(sides, config.share.patient_rule, config.allow_val_is_test, REMEDY)
     found = LabelSets(train, val, test, {}, tuple(notes))
     missing = {name: reason for ids in sides.values() for name, reason in files.split(ids)[1].items()}
     return _drop_constant(found.without(missing), config)

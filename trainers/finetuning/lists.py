@@ -84,7 +84,7 @@ def require_distinct_columns(table: LabelTable, path: Path) -> None:
             raise ConfigError(
                 f"{path.name}: the columns {twin!r} and {name!r} are equal in all {len(table.ids)} rows, "
                 f"{int(column.sum())} positives each. One was copied by mistake: rebuild it from its source, leave one "
-                "out with --columns, or allow it with --equal-columns."
+                "out with --columns, or allow it with --allow-equal-columns."
             )
 
 

@@ -36,7 +36,9 @@ from trainers.splits import patient_of
 from trainers.stage import Stage
 from trainers.validation import Watch, fork_random
 
-REMEDY = "Let patients of the training list validate with --carve, or repeat a published protocol with --val-is-test."
+REMEDY = (
+    "Let patients of the training list validate with --carve, or repeat a published protocol with --allow-val-is-test."
+)
 
 
 class Trial(NamedTuple):
@@ -92,7 +94,7 @@ def _share(lists: SegLists, config: SegmentationConfig) -> SegLists:
     train = tuple(lists.train[row] for row in rows.train)
     sides = {"train": train, "val": val, "test": lists.test}
     named = {side: [case.name for case in cases] for side, cases in sides.items()}
-    notes = require_apart(named, config.share.patient_rule, config.val_is_test, REMEDY)
+    notes = require_apart(named, config.share.patient_rule, config.allow_val_is_test, REMEDY)
     return lists._replace(train=train, val=val, notes=(*lists.notes, *notes))
 
 

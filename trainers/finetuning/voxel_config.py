@@ -31,7 +31,7 @@ class SegmentationConfig:
     """Where crops, loop and validation start from; released: the published runs on LUNA16."""
     carve: bool = False
     """Let patients of the training list validate although the list has validation cases."""
-    val_is_test: bool = False
+    allow_val_is_test: bool = False
     """Allow patients to validate and test, as published lists do; results are then too good."""
     from_scratch: bool = False
     """Draw the encoder's weights anew, to compare with."""

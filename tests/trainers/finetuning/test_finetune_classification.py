@@ -96,6 +96,14 @@ def test_exclusive_classes_and_the_released_head(task, tmp_path):
     assert 0 <= told["seeds"]["0"]["val"]["values"]["accuracy"]["value"] <= 1
 
 
+@pytest.mark.training
+def test_validation_on_the_test_set_is_told_where_it_is_allowed(task, tmp_path):
+    both = ["--val", task / "valid.csv", "--test", task / "valid.csv", "--allow-val-is-test"]
+    told = main(options(task, tmp_path / "out", *both))
+    assert "chosen on the test set" in told["notes"][0]
+    assert told["seeds"]["0"]["val"]["values"] == told["seeds"]["0"]["test"]["values"]
+
+
 def test_bad_lists_are_refused_by_name(task, tmp_path):
     def run(header, rows, *more):
         listed = write_list(tmp_path / "list.csv", header, rows)
@@ -117,7 +125,7 @@ def test_bad_lists_are_refused_by_name(task, tmp_path):
         run(["id", "Bright"], [[f"other_{n}_a_1", n % 2] for n in range(8)])
     with pytest.raises(ConfigError, match="chosen on the test set"):
         run(["id", "Bright"], plain, "--val", task / "valid.csv", "--test", task / "valid.csv", "--columns", "Bright")
-    with pytest.raises(ConfigError, match="in train and in test"):
+    with pytest.raises(ConfigError, match="in train and in test"):  # whatever is allowed between val and test
         run(["id", "Bright"], plain, "--test", tmp_path / "list.csv")
     with pytest.raises(CheckpointError, match="No weights"):
         main(options(task, tmp_path / "out", "--encoder", tmp_path / "nothing"))
