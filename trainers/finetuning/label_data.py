@@ -22,7 +22,7 @@ from trainers.finetuning.shares import require_apart, share_rows, write_shares
 from trainers.finetuning.volumes import CtFiles
 
 SKIPPED = "skipped.csv"
-REMEDY = "Leave --val away, then patients of the training list validate; or repeat a published protocol with --allow-val-is-test."
+REMEDY = "Leave --val away, then training patients validate; or repeat a published protocol with --allow-val-is-test."
 
 
 class LabelSets(NamedTuple):
