@@ -28,6 +28,7 @@ def plan(work: Path) -> dict[str, list[str]]:
         "memory": [],
         "prepare": [],
         "crop_reads": [],
+        "encoder": [],
         "training_step": [],
     }
     reports = ROOT.parent / "shared/data/reports/chest_ct_reports_18_labels.csv"
