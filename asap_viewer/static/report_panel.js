@@ -79,7 +79,7 @@ function details(sentence) {
 }
 
 function row(sentence, isChosen) {
-  const item = make('div', `rp-row rp-is-${STATES[sentence.existence] || 'absent'}`);
+  const item = make('div', `rp-row rp-is-${sentence.finding ? STATES[sentence.existence] || 'absent' : 'none'}`);
   item.id = `rp-sentence-${sentence.index}`;
   item.dataset.found = String(Boolean(sentence.peak));
   item.setAttribute('role', 'option');
@@ -101,6 +101,16 @@ function row(sentence, isChosen) {
   return item;
 }
 
+// Scrolls the list alone: scrollIntoView would move the page too, and the scan out of sight on a narrow screen.
+function keepInSight(item) {
+  const view = list.getBoundingClientRect();
+  const place = item.getBoundingClientRect();
+  const above = place.top - view.top;
+  const below = place.bottom - view.bottom;
+  if (above < 0) list.scrollTop += above;
+  else if (below > 0) list.scrollTop += Math.min(above, below);
+}
+
 function choose(index) { trigger('choose', { index }); }
 
 function draw() {
@@ -112,7 +122,7 @@ function draw() {
   }
   for (const sentence of sentences) list.append(row(sentence, sentence.index === props.chosen));
   const chosen = list.querySelector('[aria-selected="true"]');
-  if (chosen) chosen.scrollIntoView({ block: 'nearest' });
+  if (chosen) keepInSight(chosen);
 }
 
 list.addEventListener('keydown', (event) => {

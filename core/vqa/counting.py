@@ -31,6 +31,10 @@ _PLURALS = (
     "bullae",
     "opacities",
 )
+_STEMS = ("nodul", "mass", "cyst", "lesion", "node", "stone", "fractur", "metasta", "bulla", "opacit", "granulom", "calcif")
+_PLACERS = frozenset("in on at are is were within along by of".split())
+_REACH = 6
+"""Words between a number and what it counts: "two 5 mm solid pulmonary nodules"."""
 
 
 def answer_count(question: Question, case: CaseEvidence) -> Answer:
@@ -78,15 +82,25 @@ def count_stated(found: list[Statement]) -> tuple[int, bool]:
 
 
 def _number_in(statement: Statement) -> tuple[int, bool]:
-    """Number word before the finding in its sentence; "several" is at least two."""
+    """Number word that counts the finding in its sentence; "several" is at least two."""
     words = [token.word for token in split_tokens(statement.sentence.text)]
-    spoken = [_NUMBERS[word] for word in words if word in _NUMBERS]
+    spoken = [_NUMBERS[word] for at, word in enumerate(words) if word in _NUMBERS and _counts_finding(words, at)]
     if spoken and len(statement.sentence.mentions) == 1:
         return max(spoken), False
     plural = any(word.lower().endswith(_PLURALS) for word in _words(statement))
     if not _MANY.isdisjoint(words) or plural:
         return 2, True
     return 1, False
+
+
+def _counts_finding(words: list[str], at: int) -> bool:
+    """Whether the number word at `at` counts findings ("four small nodules"), not readers, lobes or examinations."""
+    following = words[at + 1 : at + 1 + _REACH]
+    before_place = next((n for n, word in enumerate(following) if word in _PLACERS), len(following))
+    if any(word.startswith(_STEMS) for word in following[:before_place]):
+        return True
+    stands_alone = before_place == 0  # "nodules: two in the left lung"
+    return stands_alone and any(word.startswith(_STEMS) for word in words[:at])
 
 
 def _words(statement: Statement) -> list[str]:

@@ -251,6 +251,9 @@ def test_size_of_a_finding():
         ("A nodule in the left lower lobe. A nodule in the right upper lobe.", 2, "describes 2:"),
         ("A nodule in the left lower lobe. Impression: Nodule in the left lower lobe.", 1, "describes 1:"),
         ("Nodules in both lungs. A nodule in the left lower lobe.", 2, "at least 2"),
+        ("A nodule in the left lower lobe, rated suspicious by all four readers.", 1, "describes 1:"),
+        ("Three small solid nodules in the left lower lobe.", 3, "describes 3:"),
+        ("Lung nodules, two in the left lower lobe.", 2, "describes 2:"),
         ("No nodule is seen.", 0, "None."),
     ],
 )
