@@ -10,7 +10,7 @@ from asap_viewer.served import Owner
 from asap_viewer.services import Services
 from asap_viewer.sessions import Case, Session
 from asap_viewer.viewer import go_to, keep_case, look_at, show_case, show_heat
-from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows
+from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows, series_rows
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
 from core.grounding.heatmap import SentenceGrounding
@@ -24,16 +24,11 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
     """Show a freshly opened case: slices and receipt; everything of the case before is gone."""
     session.case, session.chosen, session.answers = case, 0, []
     rows = case.study.receipt.series
-    choices = [
-        (f"{row.description or 'series'} · {row.slices} slices{'' if row.usable else ' · ' + row.reason}", row.id)
-        for row in rows
-    ]
-    chosen = next((row.id for row in rows if row.chosen), None)
-    session.series = chosen
+    session.series = next((row.id for row in rows if row.chosen), None)
     return {
         parts.viewer: {**show_case(viewer_case(services, case, owner)), **look_at(preset="lung")},
-        parts.receipt: gr.update(rows=[fact("case", case.title), *receipt_rows(case.study.receipt)]),
-        parts.series: gr.update(choices=choices, value=chosen, visible=True if len(rows) > 1 else "hidden"),
+        parts.receipt: gr.update(rows=[fact("case", case.title), *receipt_rows(case.study)]),
+        parts.series: gr.update(series=series_rows(rows)),
         parts.fix_hu: gr.update(visible=True if case.study.receipt.hu_verdict.correction_hu else "hidden"),
         parts.report_text: gr.update(value=case.report.text if case.report else ""),
         parts.sentences: gr.update(sentences=report_rows(services, case, "", is_pending=True), chosen=0),

@@ -88,6 +88,14 @@ class FactsPanel(Panel):
     empty = {"rows": []}
 
 
+class SeriesPanel(Panel):
+    """Series {id, description, modality, slices, spacing, usable, reason, chosen}. Event: choose {id}."""
+
+    template = '<div class="sp-list"></div>'
+    script = "series_panel.js"
+    empty = {"series": []}
+
+
 class StatusLine(Panel):
     """What the server does now: {kind: idle | work | error, message, fraction, seconds}. Event: cancel {}."""
 

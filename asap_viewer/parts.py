@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from asap_viewer.jobs import Done, Step, StopFlag, follow
-from asap_viewer.panels import AnswersPanel, FactsPanel, HerePanel, OrganPanel, ReportPanel, StatusLine
+from asap_viewer.panels import AnswersPanel, FactsPanel, HerePanel, OrganPanel, ReportPanel, SeriesPanel, StatusLine
 from asap_viewer.services import Services
 from asap_viewer.viewer import CTViewer
 from core.errors import AsapError
@@ -28,7 +28,7 @@ class Parts:
     viewer: CTViewer
     status: StatusLine
     receipt: FactsPanel
-    series: gr.Dropdown
+    series: SeriesPanel
     fix_hu: gr.Button
     report_text: gr.Textbox
     sentences: ReportPanel

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from asap_viewer.flow import begin_case, find_everything, first_finding
-from asap_viewer.panels import FactsPanel
+from asap_viewer.panels import FactsPanel, SeriesPanel
 from asap_viewer.parts import Handlers, Parts, Updates, failed, shows_errors, told
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
@@ -29,7 +29,7 @@ class OpenTab:
     open_sample: gr.Button
     files: gr.File
     folder: gr.UploadButton
-    series: gr.Dropdown
+    series: SeriesPanel
     receipt: FactsPanel
     fix_hu: gr.Button
 
@@ -46,7 +46,7 @@ def lay_out(services: Services) -> OpenTab:
         height=150,
     )
     folder = gr.UploadButton("Open a DICOM folder", file_count="directory", size="sm")
-    series = gr.Dropdown([], label="Series in this upload", visible="hidden", interactive=True)
+    series = SeriesPanel()
     receipt = FactsPanel()
     fix_hu = gr.Button("Correct the HU values", size="sm", visible="hidden")
     return OpenTab(chosen, open_sample, files, folder, series, receipt, fix_hu)
@@ -81,10 +81,10 @@ class OpenHandlers(Handlers):
 
     @shows_errors
     def other_series(
-        self, token: str, series: str, engine: str, segmenter: str, request: gr.Request
+        self, token: str, engine: str, segmenter: str, request: gr.Request, event: gr.EventData
     ) -> Iterator[Updates]:
-        session = self.services.sessions.get(token)
-        if series and session.upload is not None and series != session.series:
+        session, series = self.services.sessions.get(token), str(event.id)
+        if session.upload is not None and series != session.series:
             yield from self._open(session, self._reader(session.upload, series), (engine, segmenter), request)
 
     @shows_errors
@@ -144,7 +144,7 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
     tab.open_sample.click(do.sample, [parts.token, tab.samples, *engines], **quiet)
     tab.files.upload(do.uploaded, [parts.token, tab.files, *engines], **quiet)
     tab.folder.upload(do.uploaded, [parts.token, tab.folder, *engines], **quiet)
-    tab.series.input(do.other_series, [parts.token, tab.series, *engines], **quiet)
+    tab.series.choose(do.other_series, [parts.token, *engines], **quiet)
     tab.fix_hu.click(do.fix_hu, [parts.token, *engines], **quiet)
     quiet["outputs"] = parts.status
     parts.status.cancel(do.cancel, parts.token, **quiet)

@@ -7,7 +7,8 @@ from asap_viewer.engines import State
 from core.anatomy.masks import OrganMasks
 from core.anatomy.measure import OrganMeasure
 from core.grounding.heatmap import SentenceGrounding
-from core.reading.receipt import Receipt
+from core.reading.receipt import Receipt, SeriesRow
+from core.reading.study import Study
 from core.report.parsed import ParsedReport, Sentence
 from core.structures import BY_NAME, GROUPS, spoken_name
 from core.vqa.evidence import Answer
@@ -20,8 +21,9 @@ def fact(label: str, value: str, kind: str = "plain") -> dict[str, str]:
     return {"label": label, "value": value, "kind": kind}
 
 
-def receipt_rows(receipt: Receipt) -> list[dict[str, str]]:
+def receipt_rows(study: Study) -> list[dict[str, str]]:
     """What was opened, and what a reader should know before trusting it."""
+    receipt = study.receipt
     spacing = " × ".join(f"{size:.2f}" for size in receipt.spacing_mm)
     rows = [
         fact("series", receipt.series_description or "no description"),
@@ -29,11 +31,40 @@ def receipt_rows(receipt: Receipt) -> list[dict[str, str]]:
         fact(
             "orientation", f"{receipt.orientation} in the file, {receipt.obliqueness_deg:.1f}° off the patient's axes"
         ),
-        fact("HU", f"{receipt.hu_min} to {receipt.hu_max}"),
+        _hu_fact(receipt),
     ]
+    if study.dicom_headers is not None:  # a series with gaps, doubled slices or a tilted gantry is refused
+        rows.insert(2, fact("slices", f"{receipt.slices}, evenly spaced: no gap, none doubled, no gantry tilt"))
+    if len(receipt.series) > 1:
+        others = f"{len(receipt.series) - 1} more in the upload, listed above"
+        rows.insert(1, fact("other series", others))
     rows += [fact("done", done) for done in receipt.done]
     rows += [fact("note", note, "warning") for note in receipt.warnings]
     return rows
+
+
+def _hu_fact(receipt: Receipt) -> dict[str, str]:
+    span = f"{receipt.hu_min} to {receipt.hu_max}"
+    if receipt.hu_verdict.is_plausible:
+        return fact("HU", f"{span}, plausible", "good")
+    return fact("HU", f"{span}, not plausible: see the note", "warning")
+
+
+def series_rows(rows: Sequence[SeriesRow]) -> list[dict[str, Any]]:
+    """The table of series; the one that is open says so, the others why not."""
+    return [
+        {
+            "id": row.id,
+            "description": row.description or f"series {number}, no description",
+            "modality": row.modality,
+            "slices": row.slices,
+            "spacing": " × ".join(f"{size:.2g}" for size in row.spacing_mm) if all(row.spacing_mm) else "",
+            "usable": row.usable,
+            "reason": row.reason,
+            "chosen": row.chosen,
+        }
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def organ_rows(masks: OrganMasks, measures: Sequence[OrganMeasure]) -> list[dict[str, Any]]:

@@ -31,7 +31,20 @@ _PLURALS = (
     "bullae",
     "opacities",
 )
-_STEMS = ("nodul", "mass", "cyst", "lesion", "node", "stone", "fractur", "metasta", "bulla", "opacit", "granulom", "calcif")
+_STEMS = (
+    "nodul",
+    "mass",
+    "cyst",
+    "lesion",
+    "node",
+    "stone",
+    "fractur",
+    "metasta",
+    "bulla",
+    "opacit",
+    "granulom",
+    "calcif",
+)
 _PLACERS = frozenset("in on at are is were within along by of".split())
 _REACH = 6
 """Words between a number and what it counts: "two 5 mm solid pulmonary nodules"."""

@@ -1,8 +1,10 @@
 """The main job once through, as a person does it: scan, organs, sentences, question, verdict, export."""
 
 import re
+import zipfile
 
 import pytest
+from dicom_series import axes_affine, ct_slices, phantom_hu, write_slices
 from viewer_harness import CHROMIUM, FLAGS, serve_blocks, viewer_value, wait_shown
 
 from asap_viewer.page import build_page, page_looks
@@ -96,6 +98,34 @@ def test_report_text_stays_text(page):
     assert page.inner_text(".rp-text").startswith("Nodule <img")
     assert page.title() == "ASAP Viewer"
     assert page.locator(".rp-list img").count() == 0
+
+
+def test_the_series_of_an_upload_are_a_table_to_choose_from(page, tmp_path):
+    hu, named = phantom_hu((40, 36, 12)), "Chest <b>thin</b>"
+
+    def make_scout(_number, ds):
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    write_slices(tmp_path / "thin", ct_slices(hu, axes_affine("LPS"), description=named))
+    write_slices(tmp_path / "thick", ct_slices(hu[:, :, ::2], axes_affine("LPS", (0.7, 0.8, 5.0)), description="Thick"))
+    write_slices(tmp_path / "scout", ct_slices(hu[:, :, :2], axes_affine("LPS"), description="Scout"), make_scout)
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tmp_path.rglob("IM*")):
+            archive.write(file, file.relative_to(tmp_path))
+    open_tab(page, "Open")
+    page.set_input_files(".asap-tab-open input[type=file] >> nth=0", str(path))
+    page.wait_for_selector(".sp-table", timeout=60_000)
+    rows = page.locator(".sp-table tr").all_inner_texts()
+    assert len(rows) == 4
+    assert rows[1].startswith(named)
+    assert rows[1].endswith("open")
+    assert "localizer" in next(row for row in rows if row.startswith("Scout"))
+    assert "no gap" in page.inner_text(".asap-tab-open .fp-list")
+    page.click('button.sp-name:has-text("Thick")')
+    page.wait_for_function(
+        "document.querySelector('[aria-current=true]').innerText.startsWith('Thick')", timeout=60_000
+    )
 
 
 def test_a_file_that_is_no_ct_is_refused_in_words(page, tmp_path):
