@@ -22,6 +22,11 @@ PROBE = "Small left pleural effusion with adjacent compressive atelectasis."
 """Embedded when an index is built and again when it is opened: the same engine gives the same vector."""
 CANDIDATES = 256
 """Reports proposed by each way of looking: 64 lost 2% of the true ten best, 256 none (5,000 generated reports)."""
+SENTENCES_TOGETHER, FEWEST_SENTENCES, MOST_SENTENCES = 6144, 512, 2048
+"""Nearest sentences taken for all sentences of a query together, and for each at least and at most: with 256 each, a
+tenth of the ten best was lost where sentences have hundreds of paraphrases."""
+MOST_SCORED = 512
+"""Reports scored exactly."""
 SCORED_AT_ONCE = 128
 """Reports scored exactly before the best are compared with what the others can reach."""
 TIE = 1e-6
@@ -216,17 +221,18 @@ class ReportIndex:
 
     def _propose(self, query: Query, count: int, allowed: np.ndarray) -> Proposals:
         width = max(CANDIDATES, 4 * count)
+        each = min(MOST_SENTENCES, max(FEWEST_SENTENCES, SENTENCES_TOGETHER // max(1, len(query.sentences))))
         if query.sentence_weight == 0 or not len(query.sentences):
             nearest = self.reports.nearest(query.whole[None], width, allowed)
             found = nearest.rows[0] >= 0
             return Proposals(nearest.rows[0][found], nearest.cosines[0][found])
         usable = None if allowed.all() else self._usable_sentences(allowed)
-        nearest = self.sentences.nearest(query.sentences, width, usable)
+        nearest = self.sentences.nearest(query.sentences, max(each, 4 * count), usable)
         return propose_reports(query, nearest, self.reports, self.reports_of, allowed, width)
 
     def _best(self, query: Query, proposed: Proposals, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and exact scores (n,) of proposals, n >= `count` where there are as many."""
-        step, most = max(SCORED_AT_ONCE, count), max(CANDIDATES, 4 * count) * 2
+        step, most = max(SCORED_AT_ONCE, count), max(MOST_SCORED, 4 * count)
         scores = np.zeros(0, np.float32)
         for start in range(0, min(len(proposed.rows), most), step):
             if len(scores) >= count > 0 and np.sort(scores)[-count] > proposed.bounds[start] + TIE:

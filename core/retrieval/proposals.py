@@ -66,7 +66,7 @@ def _spread(cosines: np.ndarray, sentences: np.ndarray, reports_of: Postings) ->
     counts = reports_of.starts[sentences + 1] - reports_of.starts[sentences]
     kept = max(1, int(np.searchsorted(np.cumsum(counts), HOLDERS, side="right")))
     floor = float(cosines[min(kept, len(cosines) - 1)])
-    rows = np.concatenate([reports_of.of(int(sentence)) for sentence in sentences[:kept][::-1]])
+    rows, _ = reports_of.of_many(sentences[:kept][::-1])
     return rows, np.repeat(cosines[:kept][::-1], counts[:kept][::-1]), floor
 
 
