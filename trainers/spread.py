@@ -168,10 +168,13 @@ def _spread_dask(work: Callable[[J], R], items: Sequence[J], config: SpreadConfi
 
 
 def _submit_all(client: Any, work: Callable[[J], R], items: Sequence[J]) -> Iterator[Done[J, R]]:
-    """Hand out a few items per worker at a time: a cluster may grow and shrink meanwhile."""
-    from distributed import as_completed
+    """Hand out a few items per worker at a time: a cluster may grow and shrink meanwhile.
 
-    waiting = deque(items)
+    A worker that dies takes the items with it that it held ready, so those are tried again at the end, each alone.
+    """
+    from distributed import KilledWorker, as_completed
+
+    waiting, suspects = deque(items), []
     in_hand: dict[str, J] = {}
     completed = as_completed()
     while waiting or in_hand:
@@ -185,4 +188,18 @@ def _submit_all(client: Any, work: Callable[[J], R], items: Sequence[J]) -> Iter
         if isinstance(fault, AsapError):
             raise fault
         item = in_hand.pop(future.key)
+        if isinstance(fault, KilledWorker):
+            suspects.append(item)
+            continue
         yield Done(item, future.result() if fault is None else Lost(f"{type(fault).__name__}: {fault}"))
+    for item in suspects:
+        yield _submit_alone(client, work, item)
+
+
+def _submit_alone(client: Any, work: Callable[[J], R], item: J) -> Done[J, R]:
+    """One item with no other in the workers' hands; a worker that dies now died of it."""
+    future = client.submit(_on_one_thread, work, item, pure=False)
+    fault = future.exception()
+    if isinstance(fault, AsapError):
+        raise fault
+    return Done(item, future.result() if fault is None else Lost(f"{type(fault).__name__}: {fault}"))

@@ -228,7 +228,9 @@ def test_a_reader_that_goes_away_is_no_error(report):
 def test_interrupting_stops_in_one_line_and_writes_nothing(tmp_path):
     sample = ROOT / "assets/sample/lidc-idri-0001/ct.nii.gz"
     out = tmp_path / "mask.nii.gz"
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
     running = shell("segment", sample, "--out", out, "--engine", "embedded", "--verbose")
+    signal.signal(signal.SIGINT, heeded)
     for line in running.stderr:
         if b"Preparing" in line or b"Finding" in line:
             break

@@ -68,9 +68,7 @@ def test_click_and_drag_move_the_crosshair_of_all_planes(page, running, volume):
     heard = len(running.events)
     page.mouse.click(*place(page, "axial", [12, 40, 20]))
     assert at(page) == [12, 40, 20]
-    running.wait_for(heard + 1)
-    event = running.events[-1]
-    assert event["hu"] == volume.hu[12, 40, 20]
+    event = running.wait_for_event(heard, hu=int(volume.hu[12, 40, 20]))
     assert np.allclose(event["mm"], volume.grid.to_mm([12, 40, 20]))
     assert event["source"] == "user"
     page.mouse.move(*place(page, "coronal", [12, 40, 20]))

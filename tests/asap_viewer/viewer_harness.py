@@ -57,6 +57,16 @@ class Running:
         while len(self.events) < count and time.monotonic() < end:
             time.sleep(0.02)
 
+    def wait_for_event(self, first: int, hu: int) -> dict[str, Any]:
+        """The first event from number `first` on that tells of `hu`; where the page opened may be heard of before."""
+        end = time.monotonic() + 5
+        while True:
+            found = [event for event in self.events[first:] if event.get("hu") == hu]
+            if found:
+                return found[0]
+            assert time.monotonic() < end, f"no event with {hu} HU: {self.events[first:]}"
+            time.sleep(0.02)
+
 
 def build_viewer_page(scenes: dict[str, Scene], served: VolumeServer, heard: list[dict[str, Any]]) -> gr.Blocks:
     """The first scene opens with the page. Wishes: "open NAME", "goto X Y Z", "look {...}", "heat"."""

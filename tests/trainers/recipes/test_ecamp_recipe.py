@@ -175,7 +175,7 @@ def test_the_command_trains_and_keeps_a_model(folder, tmp_path):
     assert tokens.shape == (1, 4, 4, 4, 48)
     with pytest.raises(ConfigError, match="not defined for this recipe"):
         loaded.model.embed_sentences(torch.zeros(1, 3), torch.ones(1, 3))
-    with pytest.raises(ConfigError, match="has no text encoder"):
+    with pytest.raises(ConfigError, match="holds weights of ecamp"):
         pretrain(read_options([*arguments, "--text", str(path), *few, str(tmp_path / "other")]))
 
 
