@@ -13,7 +13,7 @@ from asap_viewer.plots import draw_matrix
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
 from asap_viewer.viewer import jump, show_heat
-from asap_viewer.words import SUPPORT_WORDS
+from asap_viewer.words import SUPPORT_WORDS, place_words
 from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
 from core.grounding.heatmap import SentenceGrounding, support_of
@@ -171,10 +171,9 @@ def _finding_row(name: str, probability: float, mm: Sequence[float]) -> dict[str
 
 def said_of(one: SentenceGrounding) -> str:
     """A grounding in one line of words."""
-    x, y, z = one.peak_ras_mm
     place = ", ".join(spoken_name(name) for name in list(one.organs)[:2]) or "no organ"
     return (
-        f"Peak at R {x:.0f}, A {y:.0f}, S {z:.0f} mm ({place}); score {one.score:.2f}, "
+        f"Peak at {place_words(one.peak_ras_mm)} ({place}); score {one.score:.2f}, "
         f"margin to its negation {one.margin:+.2f}: {SUPPORT_WORDS[one.support]}"
     )
 

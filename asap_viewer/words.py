@@ -87,6 +87,12 @@ def organ_rows(masks: OrganMasks, measures: Sequence[OrganMeasure]) -> list[dict
     ]
 
 
+def place_words(point_mm: Sequence[float]) -> str:
+    """A patient point (3,) in RAS mm as a radiologist says it: "L 45, P 87, I 120 mm"."""
+    letters = (pair[value < 0] for pair, value in zip(("RL", "AP", "SI"), point_mm, strict=True))
+    return ", ".join(f"{letter} {abs(value):.0f}" for letter, value in zip(letters, point_mm, strict=True)) + " mm"
+
+
 SUPPORT_WORDS = {
     "supported": "supported by this scan",
     "no support": "no support in this scan",

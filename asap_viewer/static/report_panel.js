@@ -51,12 +51,16 @@ function judge(sentence, verdict) {
   trigger('judge', { index: sentence.index, verdict, note: note ? note.value : '' });
 }
 
+// A patient point in RAS mm as a radiologist says it: "L 45, P 87, I 120 mm".
+function placeWords(mm) {
+  return `${mm.map((value, axis) => `${['RL', 'AP', 'SI'][axis][value < 0 ? 1 : 0]} ${Math.abs(value).toFixed(0)}`).join(', ')} mm`;
+}
+
 function details(sentence) {
   const box = make('div', 'rp-details');
   const facts = make('p', 'rp-facts');
   if (sentence.peak) {
-    const [x, y, z] = sentence.peak.map((value) => value.toFixed(0));
-    facts.textContent = `Peak at R ${x}, A ${y}, S ${z} mm · score ${sentence.score.toFixed(2)} · ` +
+    facts.textContent = `Peak at ${placeWords(sentence.peak)} · score ${sentence.score.toFixed(2)} · ` +
       `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${sentence.support_words}`;
   } else {
     facts.textContent = sentence.pending ? 'Looking for it in the scan…' : 'Not looked for in the scan yet.';

@@ -43,6 +43,7 @@ class Viewer {
     this.hidden = new Set();
     this.distances = [];
     this.preset = 'mediastinum';
+    this.firstPreset = 'mediastinum'; // the one that the page asked for: reset goes back to it
     this.window = { ...PRESETS.mediastinum };
     this.scene = new Scene(this);
     this.loader = new Loader(this, base);
@@ -94,7 +95,10 @@ class Viewer {
   }
 
   takeLook(wishes) {
-    if (wishes.preset) this.setPreset(wishes.preset);
+    if (wishes.preset) {
+      this.firstPreset = wishes.preset;
+      this.setPreset(wishes.preset);
+    }
     if (wishes.window) this.setWindow(...wishes.window);
     if (wishes.hidden) this.hidden = new Set(wishes.hidden);
     if (wishes.solo !== undefined) this.hidden = new Set(wishes.solo ? this.#allBut(wishes.solo) : []);
@@ -274,7 +278,7 @@ class Viewer {
     this.look = { ...FIRST_LOOK };
     this.tool = 'crosshair';
     for (const view of this.stage.views) view.reset();
-    this.setPreset('mediastinum');
+    this.setPreset(this.firstPreset);
   }
 
   escape() {

@@ -17,6 +17,7 @@ from asap_viewer.tab_organs import OrganHandlers
 from asap_viewer.tab_report import ReportHandlers
 from asap_viewer.tab_similar import BY_TEXT, SimilarHandlers
 from asap_viewer.viewer import CTViewer
+from asap_viewer.words import place_words
 
 ENGINE = "bundled"
 
@@ -178,3 +179,8 @@ def test_sessions_do_not_see_each_other(services, page):
     assert not any(one in other for one, other in itertools.permutations(tokens, 2))
     services.sessions.end_page("page-0")
     assert second.case is not None
+
+
+def test_places_are_said_as_radiologists_say_them():
+    assert place_words((-44.6, -86.9, -120.3)) == "L 45, P 87, I 120 mm"
+    assert place_words((12.4, 3.0, 7.6)) == "R 12, A 3, S 8 mm"

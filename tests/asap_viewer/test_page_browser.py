@@ -65,7 +65,7 @@ def test_a_person_finds_a_sentence_judges_it_asks_and_exports(page):
     row.click()
     page.wait_for_function("document.querySelector('.asap-viewer').viewer.heat !== null", timeout=60_000)
     facts = page.locator(".rp-facts").first.inner_text()
-    assert re.search(r"Peak at R -?\d+, A -?\d+, S -?\d+ mm", facts)
+    assert re.search(r"Peak at [RL] \d+, [AP] \d+, [SI] \d+ mm", facts)
     page.click(".rp-verdict.rp-reject")
     page.wait_for_selector(".rp-mark.rp-reject", timeout=30_000)
 
