@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import core.models.bert
-from core.models.asap import ASAP
+from core.models.asap import ASAP, Aligned
 from core.models.linear import Linear
 from core.models.losses import injection_loss
 from core.models.mae import Encoded, patchify, unpatchify
 from core.models.selection import Selection, cosine_to_patches, patch_counts
+from core.models.text import TextEncoder
 
 
 def attend_openly(query: Tensor, key: Tensor, value: Tensor, key_is_real: Tensor | None, dropout: float) -> Tensor:
@@ -52,10 +53,15 @@ class PublishedStep(ASAP):
         shares = F.one_hot(labels, self.config.classes).float().mean(dim=2)
         return {"reconstruction": gap, "injection": injection_loss(decoded.anatomy_logits, shares)}
 
-    def align(self, batch: Mapping[str, Tensor], encoded: Encoded):  # type: ignore[no-untyped-def]
-        """As in `ASAP`, with the text encoder's unused word logits."""
-        states = self.bert_encoder(batch["findings_ids"], batch["findings_attn"])
+    def read_findings(self, ids: Tensor, attn: Tensor) -> Tensor:
+        """States of the findings as long as the text encoder takes them, padding included, and unused word logits."""
+        padding = self.config.text.positions - ids.shape[1]
+        states = self.bert_encoder(F.pad(ids, (0, padding)), F.pad(attn, (0, padding)))
         self.bert_encoder.cls(states)
+        return states[:, : ids.shape[1]]
+
+    def align(self, batch: Mapping[str, Tensor], encoded: Encoded) -> Aligned:
+        """As in `ASAP`, with regions gathered from copies."""
         aligned = super().align(batch, encoded)
         return aligned._replace(selection=self._select(aligned.sentences, aligned.patches, aligned.size_logit))
 
@@ -71,8 +77,15 @@ class PublishedStep(ASAP):
 
     def fuse(self, batch: Mapping[str, Tensor], encoded: Encoded, regions: Tensor, valid: Tensor) -> Tensor:
         """As in `ASAP`, with the text encoder's unused word logits."""
-        self.bert_encoder.cls(self.bert_encoder(batch["mlm_in"], batch["report_attn"]))
-        return super().fuse(batch, encoded, regions, valid)
+        hook = self.bert_encoder.register_forward_hook(_read_words)
+        try:
+            return super().fuse(batch, encoded, regions, valid)
+        finally:
+            hook.remove()
+
+
+def _read_words(encoder: TextEncoder, _given: object, states: Tensor) -> None:
+    encoder.cls(states)
 
 
 def compute_as_published() -> None:

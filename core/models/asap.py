@@ -124,8 +124,9 @@ class ASAP(MaskedAutoencoder3d):
 
     def align(self, batch: TensorMap, encoded: Encoded) -> Aligned:
         """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`)."""
-        states = self.read_findings(batch["findings_ids"], batch["findings_attn"])
-        sentence_map = batch["findings_sent"].long().clone()
+        length = int(batch["findings_attn"].sum(dim=1).max())  # no sentence has a token in the padding behind
+        states = self.read_findings(batch["findings_ids"][:, :length], batch["findings_attn"][:, :length])
+        sentence_map = batch["findings_sent"][:, :length].long().clone()
         sentence_map[:, 0] = 0  # [CLS] belongs to sentence 1 in the released map, but is never pooled
         tokens, places = self._alignment_tokens(batch["image"], encoded)
         with torch.autocast(tokens.device.type, enabled=False):  # bf16 cosines over 0.07 would be a coarse staircase
