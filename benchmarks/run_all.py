@@ -15,14 +15,16 @@ from typing import Any
 from benchmarks.machine import describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "assets/sample/lidc-idri-0001"
 
 
 def plan(work: Path) -> dict[str, list[str]]:
     """Benchmark -> its arguments; what has no data here is left out."""
-    found = {
+    full = ROOT.parent / "shared/data/ct/LIDC-IDRI-0001/ct_full.nii.gz"
+    found: dict[str, list[str]] = {
         "page": [],
         "viewer_frames": [],
-        "segment_embedded": [],
+        "segment_embedded": ["--atlas", str(SAMPLE), str(full if full.exists() else SAMPLE / "ct.nii.gz")],
         "heat_maps": [],
         "text_search": ["--reports", "100000", "--index", str(work / "index")],
         "memory": [],
