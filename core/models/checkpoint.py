@@ -158,6 +158,16 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
+def rename_weight(name: str, renamed: Iterable[tuple[str, str]], unused: str) -> str | None:
+    """A weight's name by the first of the `renamed` patterns that fits, None where `unused` does."""
+    if re.search(unused, name):
+        return None
+    for pattern, own in renamed:
+        if re.search(pattern, name):
+            return re.sub(pattern, own, name)
+    return name
+
+
 def import_weights(
     model: nn.Module, tensors: Mapping[str, Tensor], required: Iterable[str] = ENCODER_PARTS
 ) -> ImportReport:

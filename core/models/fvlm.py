@@ -1,6 +1,5 @@
 """fVLM (arXiv 2501.14548): each organ of a CT compared with what its report says of that organ."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.models.abnormal_pairs import add_similar, mix_predictions
+from core.models.checkpoint import rename_weight
 from core.models.contrast import Gather, Temperature, plan_gather
 from core.models.fvlm_config import FVLMConfig
 from core.models.level_vit import LevelVisionTransformer3d
@@ -45,12 +45,7 @@ PUBLISHED_UNUSED = r"^text_encoder\.(cls\.|pooler\.|embeddings\.(position_ids$|t
 
 def rename_published(name: str) -> str | None:
     """Our name of a weight of the published file, None for one that nothing reads."""
-    if re.search(PUBLISHED_UNUSED, name):
-        return None
-    for pattern, own in PUBLISHED_NAMES:
-        if re.search(pattern, name):
-            return re.sub(pattern, own, name)
-    return name
+    return rename_weight(name, PUBLISHED_NAMES, PUBLISHED_UNUSED)
 
 
 class Lesson(NamedTuple):

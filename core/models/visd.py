@@ -6,7 +6,6 @@ the published weights; batches and results are (X, Y, Z).
 
 import copy
 import math
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.checkpoint import rename_weight
 from core.models.contrast import TargetRule, Temperature, plan_gather
+from core.models.fvlm import PUBLISHED_UNUSED
 from core.models.normality_vq import NormalityVQ, Reconstruction
 from core.models.organ_pool import organ_intact, organ_tokens
 from core.models.organ_text import (
@@ -51,18 +52,10 @@ PUBLISHED_NAMES: tuple[tuple[str, str], ...] = (
 )
 """Patterns of names in the two published files and what replaces them; the first that fits is taken, others stay."""
 
-PUBLISHED_UNUSED = r"^text_encoder\.(cls\.|pooler\.|embeddings\.(position_ids$|token_type_embeddings\.))"
-"""Names in the published files that nothing reads: the frozen language head, and token types that are never added."""
-
 
 def rename_published(name: str) -> str | None:
     """Our name of a weight of the published files, None for one that nothing reads."""
-    if re.search(PUBLISHED_UNUSED, name):
-        return None
-    for pattern, own in PUBLISHED_NAMES:
-        if re.search(pattern, name):
-            return re.sub(pattern, own, name)
-    return name
+    return rename_weight(name, PUBLISHED_NAMES, PUBLISHED_UNUSED)
 
 
 class OrganTokens(NamedTuple):
