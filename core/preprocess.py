@@ -15,6 +15,12 @@ Spacing3 = tuple[float, float, float]
 HU_LIMITS = (-1000.0, 1000.0)
 """Hounsfield units that ASAP keeps; what lies outside is clipped."""
 
+INT16_HU = (-32768.0, 32767.0)
+"""Hounsfield units that int16 holds: limits that clip nothing."""
+
+AIR_HU = -1024
+"""What stands where a CT has no voxels and is not mirrored."""
+
 ASAP_SPACING_MM: Spacing3 = (1.5, 1.5, 3.0)
 """Voxel size of ASAP's training volumes."""
 
@@ -62,8 +68,14 @@ def resample_smoothly(
 ) -> tuple[np.ndarray, Grid]:
     """The mended step: average before thinning out, keep place and direction, round. -> int16 and its grid."""
     target = spaced_grid(grid, np.array(target_mm))
-    values = resample_smooth(np.clip(hu, *_bounds(hu, limits_hu)), grid, target, fill=limits_hu[0])
+    values = resample_smooth(clip_hu(hu, limits_hu), grid, target, fill=limits_hu[0])
     return np.rint(values).astype(np.int16), target
+
+
+def clip_hu(hu: np.ndarray, limits_hu: tuple[float, float]) -> np.ndarray:
+    """HU (X, Y, Z) of any real dtype inside the limits; int16 stays int16 where the limits are whole numbers."""
+    clipped: np.ndarray = np.clip(hu, *_bounds(hu, limits_hu))
+    return clipped
 
 
 def window_hu(hu: np.ndarray, limits_hu: tuple[float, float] = HU_LIMITS) -> np.ndarray:
@@ -80,15 +92,18 @@ def centre_start(shape: Size3, size: Size3) -> Size3:
     return x, y, z
 
 
-def crop_and_pad(array: np.ndarray, start: Size3, size: Size3) -> np.ndarray:
+def crop_and_pad(array: np.ndarray, start: Size3, size: Size3, fill: float | None = None) -> np.ndarray:
     """The box of at most `size` from voxel `start`, mirrored at its ends until it has `size`; (X, Y, Z) any dtype.
 
-    Padding is even on both ends (one more voxel behind when odd) and works for arrays of any thinness.
+    Padding is even on both ends (one more voxel behind when odd) and works for arrays of any thinness; `fill`, when
+    given, stands there in place of the mirror image.
     """
     box = array[tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))]
     missing = [length - n for n, length in zip(box.shape, size, strict=True)]
     widths = [(gap // 2, gap - gap // 2) for gap in missing]
-    return np.pad(box, widths, mode="reflect") if max(missing) > 0 else box
+    if max(missing) <= 0:
+        return box
+    return np.pad(box, widths, mode="reflect") if fill is None else np.pad(box, widths, constant_values=fill)
 
 
 def _clip_to_floats(hu: np.ndarray, limits_hu: tuple[float, float]) -> np.ndarray:

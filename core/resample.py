@@ -49,12 +49,22 @@ def resample(array: np.ndarray, source: Grid, target: Grid, mode: Mode = "linear
     """
     if array.shape != tuple(source.shape):
         raise ValueError(f"array {array.shape} is not on its grid {source.shape}")
-    step = np.linalg.inv(source.affine) @ target.affine
-    off_diagonal = step[:3, :3] - np.diag(np.diag(step[:3, :3]))
-    drift = np.abs(off_diagonal * (np.array(target.shape) - 1)).max()  # in source voxels
-    if drift < 1e-3:
+    step = _aligned_step(target, source)
+    if step is not None:
         return _resample_along_axes(array, step, target.shape, mode, fill)
-    return _resample_rotated(array, step, target.shape, mode, fill)
+    return _resample_rotated(array, np.linalg.inv(source.affine) @ target.affine, target.shape, mode, fill)
+
+
+def lines_inside(target: Grid, source: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Per axis of `target` (N,) bool, True = those voxels lie within the outer faces of `source`.
+
+    None where the axes of the grids differ, so that no axis can be told by itself.
+    """
+    step = _aligned_step(target, source)
+    if step is None:
+        return None
+    x, y, z = ((at >= -0.5) & (at <= n - 0.5) for at, n in zip(_places(step, target.shape), source.shape, strict=True))
+    return x, y, z
 
 
 def lies_inside(target: Grid, source: Grid) -> np.ndarray:
@@ -73,11 +83,24 @@ def resample_smooth(array: np.ndarray, source: Grid, target: Grid, fill: float =
     return resample(array, source, target, "linear", fill)
 
 
+def _aligned_step(target: Grid, source: Grid) -> np.ndarray | None:
+    """Target to source indices (4, 4), None unless every axis of one grid is the same axis of the other."""
+    step: np.ndarray = np.linalg.inv(source.affine) @ target.affine
+    off_diagonal = step[:3, :3] - np.diag(np.diag(step[:3, :3]))
+    drift = np.abs(off_diagonal * (np.array(target.shape) - 1)).max()  # in source voxels
+    return step if drift < 1e-3 else None
+
+
+def _places(step: np.ndarray, shape: tuple[int, int, int]) -> list[np.ndarray]:
+    """Source indices of the voxels along each axis, for grids with the same axes."""
+    return [step[axis, axis] * np.arange(shape[axis]) + step[axis, 3] for axis in range(3)]
+
+
 def _resample_along_axes(
     array: np.ndarray, step: np.ndarray, shape: tuple[int, int, int], mode: Mode, fill: float
 ) -> np.ndarray:
     """Separable interpolation: source index = step[a, a] * target index + step[a, 3] on every axis a."""
-    places = [step[axis, axis] * np.arange(shape[axis]) + step[axis, 3] for axis in range(3)]
+    places = _places(step, shape)
     outside = [(at < -0.5) | (at > n - 0.5) for at, n in zip(places, array.shape, strict=True)]
     if mode == "nearest":
         index = [np.clip(np.rint(at), 0, n - 1).astype(int) for at, n in zip(places, array.shape, strict=True)]

@@ -6,7 +6,7 @@ Takes the final model or, while the run goes on, its newest checkpoint. Weights 
 import json
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -84,17 +84,15 @@ def _weights_of(run: Path) -> Path:
 
 def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
     """How the engine must show a CT: exactly as in training."""
+    told = {"image_size": model.vision.image_size, "patch_size": model.vision.patch_size, "subdivisions": subdivisions}
     if run["data"] == "synthetic":
-        spacing, window = [run["synthetic"]["study"]["view"]["spacing_mm"]] * 3, run["synthetic"]["window_hu"]
+        told |= {"spacing_mm": [run["synthetic"]["study"]["view"]["spacing_mm"]] * 3}
+        told |= {"hu_range": run["synthetic"]["window_hu"]}
     else:
-        spacing, window = run["view"]["spacing_mm"], run["view"]["window_hu"]
-    view = ViewConfig(
-        (spacing[0], spacing[1], spacing[2]),
-        model.vision.image_size,
-        model.vision.patch_size,
-        (float(window[0]), float(window[1])),
-    )
-    return replace(view, subdivisions=subdivisions)
+        view = run["view"]
+        told |= {"spacing_mm": view["spacing_mm"], "hu_range": view["window_hu"], "shown_as": view["shown_as"]}
+        told |= {"smooth": view["resample"] == "smooth", "clip_late": view["clip_late"], "padding": view["padding"]}
+    return config_from_json(ViewConfig, json.dumps(told))
 
 
 def _calibration(config: BundleConfig) -> Calibration:

@@ -7,9 +7,8 @@ import numpy as np
 
 from core.errors import ConfigError
 from core.organ_map import mirrored_structures
-from core.preprocess import Size3
+from core.preprocess import AIR_HU, Size3
 
-AIR_HU = -1024
 MIRROR = mirrored_structures()
 """Structure number -> its number in a mirrored study."""
 

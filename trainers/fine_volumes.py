@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.preprocess import Size3
-from trainers.crops import AIR_HU, Crop, DataView, show
+from core.preprocess import AIR_HU, Size3
+from trainers.crops import Crop, DataView, show
 from trainers.folder import FolderImages
 
 

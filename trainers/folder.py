@@ -9,15 +9,13 @@ import numpy as np
 
 from core.errors import CheckpointError, ConfigError, StudyError
 from core.organ_map import find_organ_map
-from core.preprocess import resample_as_released, resample_smoothly, stretch_nearest
+from core.preprocess import INT16_HU, resample_as_released, resample_smoothly, stretch_nearest
 from core.resample import resample
 from core.volume import Grid, Volume
 from trainers.crops import Crop, DataView, box_of, cut_crop
 from trainers.report_tokens import REPORTS
 
 VOLUMES, MASKS, CACHE = "volumes", "masks", "prepared"
-EVERYTHING = (-32768.0, 32767.0)
-"""Hounsfield units that int16 holds."""
 SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -71,7 +69,7 @@ def prepare_study(
     """Read one study and bring CT and organ mask to the training spacing: int16 HU and uint8 structure numbers."""
     volume, structures = _read_study(root, study_id, with_masks)
     if view.resample == "as_released":
-        limits = EVERYTHING if view.clip_late else view.window_hu
+        limits = INT16_HU if view.clip_late else view.window_hu
         hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, limits)
         return hu, None if structures is None else stretch_nearest(structures, (hu.shape[0], hu.shape[1], hu.shape[2]))
     hu, grid = resample_smoothly(volume.hu, volume.grid, view.spacing_mm, view.window_hu)
@@ -110,7 +108,7 @@ def _read_study(root: Path, study_id: str, with_masks: bool) -> tuple[Volume, np
         raise StudyError(
             f"Study {study_id} has shape {hu.shape} or voxels that are no numbers; expected a 3-D CT in HU."
         )
-    volume = Volume.from_source(np.clip(np.rint(hu), *EVERYTHING), ct.affine)
+    volume = Volume.from_source(np.clip(np.rint(hu), *INT16_HU), ct.affine)
     if not masks:
         return volume, None
     if not Grid(labels[0].shape, masks[0].affine).matches(volume.source):

@@ -108,7 +108,7 @@ def pretrain(config: PretrainConfig) -> Path:
             write_split(config.out / SPLITS, sets.split, config.split)
     trained = run_stages(model, sets, recipe, config)
     if is_main:
-        about = ModelFacts(recipe.name, config.preset, _facts(config, model_config))
+        about = ModelFacts(recipe.name, config.preset, facts_of(config, model_config))
         save_model(config.out / MODEL, trained, tokenizer, about)
     return config.out / MODEL
 
@@ -198,16 +198,18 @@ def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> Any:
     return change_config(config_from_json(recipe.config_type, config.model.read_text()), config.change)
 
 
-def _facts(config: PretrainConfig, model: Any) -> dict[str, str]:
+def facts_of(config: PretrainConfig, model: Any) -> dict[str, str]:
     """What an engine must know to show the model a CT as it was trained on."""
     view = config.view
     if config.data == SYNTHETIC:
         spacing = (config.synthetic.study.view.spacing_mm,) * 3
-        view = replace(view, spacing_mm=spacing, window_hu=config.synthetic.window_hu, organ_map="asap9")
+        view = DataView(spacing, config.synthetic.window_hu, clip_late=True, padding="air")
     size = find_recipe(config.recipe).image_size(model)
     facts = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "shown_as": view.shown_as, "crop": size}
     told = {name: json.dumps(list(value)) for name, value in facts.items()}
-    told |= {"organ_map": view.organ_map, "organs": find_organ_map(view.organ_map).to_json(), "resample": view.resample}
+    told |= {"organ_map": view.organ_map, "organs": find_organ_map(view.organ_map).to_json()}
+    told |= {"resample": view.resample, "clip_late": json.dumps(view.clip_late), "padding": view.padding}
+    told |= {"place": view.place, "organ_margin": json.dumps(list(view.organ_margin))}
     return told | {"data": config.data, "steps": str(config.loop.optim.steps)}
 
 

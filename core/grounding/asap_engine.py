@@ -169,4 +169,5 @@ def open_published(folder: Path, vocabulary: Path, device: str = "cpu") -> AsapE
         fitted = fit_weights(found, ASAP(released()), "asap", GROUNDING_PARTS)
     model = assemble_model(ASAP, released(), fitted.weights, GROUNDING_PARTS, "ASAP.pth")
     tokenizer = ReportTokenizer.from_file(vocabulary)
-    return AsapEngine(model, tokenizer, EngineSpec("asap", ViewConfig(smooth=False)), device)
+    view = ViewConfig(smooth=False, clip_late=False, padding="mirror")
+    return AsapEngine(model, tokenizer, EngineSpec("asap", view), device)

@@ -165,7 +165,12 @@ def _spec(folder: Path, name: str, metadata: Mapping[str, str], patch: tuple[int
         "shown_as": json.loads(facts.get("shown_as", "[-1.0, 1.0]")),
         "axes": facts.get("axes", "RAS"),
         "smooth": facts.get("resample", "smooth") == "smooth",
+        "clip_late": json.loads(facts.get("clip_late", "true")),
+        "padding": facts.get("padding", "air"),
     }
+    if "organ_margin" in facts:
+        margin = zip(json.loads(facts["organ_margin"]), told["spacing_mm"], strict=True)
+        told["organ_margin_mm"] = [voxels * mm for voxels, mm in margin]
     try:
         return config_from_json(EngineSpec, json.dumps({"name": name or folder.name, "view": told}))
     except ConfigError as error:

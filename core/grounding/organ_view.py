@@ -7,13 +7,11 @@ import numpy as np
 
 from core.anatomy.masks import OrganMasks
 from core.errors import StudyError
-from core.grounding.view import ViewConfig, box_grid, patch_grid, show
+from core.grounding.view import ViewConfig, box_grid, patch_grid, show_box
 from core.organ_map import OrganMap
-from core.resample import resample, resample_smooth
+from core.resample import resample
 from core.volume import Grid, Volume
 
-MARGIN_MM = (20.0, 20.0, 15.0)
-"""Kept around the organs (x, y, z), as in the published preprocessing."""
 LARGEST = 2
 """The box is at most this many times the training crop per axis; what lies outside is not seen."""
 
@@ -40,15 +38,12 @@ def read_organs(volume: Volume, masks: OrganMasks | None, organs: OrganMap, conf
             "masks of these organs."
         )
     low, high = _extent(numbers > 0, volume.grid)
-    x, y, z = (
-        _length(high[a] - low[a] + 2 * MARGIN_MM[a], config.spacing_mm[a], config.image_size[a], config.patch_size[a])
-        for a in range(3)
-    )
+    wanted = high - low + 2 * np.array(config.organ_margin_mm)
+    x, y, z = (_length(wanted[a], config.spacing_mm[a], config.image_size[a], config.patch_size[a]) for a in range(3))
     wide = replace(config, image_size=(x, y, z))
     box = box_grid((low + high) / 2, wide)
-    sample = resample_smooth if config.smooth else resample
-    image = show(sample(volume.hu, volume.grid, box, fill=config.hu_range[0]), config)
-    return OrganView(image, resample(numbers, volume.grid, box, "nearest"), box, patch_grid(box, wide))
+    mask = resample(numbers, volume.grid, box, "nearest")
+    return OrganView(show_box(volume, box, wide), mask, box, patch_grid(box, wide))
 
 
 def _extent(inside: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

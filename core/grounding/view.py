@@ -1,5 +1,6 @@
 """What a model sees of a CT: a box of voxels placed on the patient, Hounsfield units as numbers near 1."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -8,7 +9,8 @@ import numpy as np
 
 from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
-from core.resample import resample, resample_smooth, target_grid
+from core.preprocess import clip_hu
+from core.resample import lines_inside, resample, resample_smooth, target_grid
 from core.volume import Grid, Volume
 
 AIR_HU = -1000.0
@@ -34,6 +36,12 @@ class ViewConfig:
     """Where the axes of the model's input grow to; published fVLM and ViSD-Boost read CT-RATE's files as stored."""
     smooth: bool = True
     """Average over the voxels that fall into a larger one; False takes single values, as ASAP's public code."""
+    clip_late: bool = True
+    """Clip to `hu_range` after resampling, as the data engine and fVLM do; False clips before, as ASAP does."""
+    padding: Literal["air", "mirror"] = "air"
+    """What the box holds outside the scan; no scan is mirrored whose axes are not the box's."""
+    organ_margin_mm: tuple[float, float, float] = (20.0, 20.0, 15.0)
+    """Kept around the organs (x, y, z) by models that compare organs, as in fVLM's preprocessing."""
     subdivisions: int = 1
     """The box is read this many times per axis, moved by a fraction of a patch, for a finer map at that cost."""
 
@@ -43,8 +51,10 @@ class ViewConfig:
                 f"View of {self.spacing_mm} mm voxels and HU range {self.hu_range}: expected sizes above 0 and an "
                 "ascending range."
             )
-        if self.axes not in ("RAS", "LPS"):
-            raise ConfigError(f"axes is {self.axes!r}; expected RAS or LPS.")
+        if self.axes not in ("RAS", "LPS") or self.padding not in ("air", "mirror"):
+            raise ConfigError(f"axes is {self.axes!r}, padding {self.padding!r}; expected RAS or LPS, air or mirror.")
+        if min(self.organ_margin_mm) < 0:
+            raise ConfigError(f"organ_margin_mm is {self.organ_margin_mm}; expected no negative number.")
         if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
             raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
         if not 1 <= self.subdivisions <= 4 or any(p % self.subdivisions for p in self.patch_size):
@@ -100,10 +110,8 @@ def patch_grid(box: Grid, config: ViewConfig) -> Grid:
 
 
 def read_box(volume: Volume, box: Grid, config: ViewConfig) -> list[Reading]:
-    """The CT in the model's box, once per subdivision; outside the scan is air."""
-    wide = _with_margin(box, config)
-    sample = resample_smooth if config.smooth else resample
-    image = show(sample(volume.hu, volume.grid, wide, fill=min(AIR_HU, config.hu_range[0])), config)
+    """The CT in the model's box, once per subdivision; outside the scan is what `ViewConfig.padding` says."""
+    image = show_box(volume, _with_margin(box, config), config)
     step = [p // config.subdivisions for p in config.patch_size]
     readings = []
     for x, y, z in product(range(config.subdivisions), repeat=3):
@@ -111,6 +119,28 @@ def read_box(volume: Volume, box: Grid, config: ViewConfig) -> list[Reading]:
         cut = tuple(slice(o * s, o * s + n) for o, s, n in moved)
         readings.append(Reading(image[cut], (x, y, z)))
     return readings
+
+
+def show_box(volume: Volume, box: Grid, config: ViewConfig) -> np.ndarray:
+    """The CT at the voxels of `box` as the model's numbers: (X, Y, Z) float32."""
+    hu = volume.hu if config.clip_late else clip_hu(volume.hu, config.hu_range)
+    sample = resample_smooth if config.smooth else resample
+    image = show(sample(hu, volume.grid, box, fill=min(AIR_HU, config.hu_range[0])), config)
+    inside = lines_inside(box, volume.grid) if config.padding == "mirror" else None
+    return image if inside is None else mirror_outside(image, inside)
+
+
+def mirror_outside(array: np.ndarray, inside: Sequence[np.ndarray]) -> np.ndarray:
+    """(X, Y, Z) with what lies outside the scan replaced by the mirror image of what lies inside.
+
+    inside: per axis (N,) bool, True = in the scan, one run at most.
+    """
+    runs = [np.flatnonzero(flags) for flags in inside]
+    if any(run.size == 0 for run in runs) or all(flags.all() for flags in inside):
+        return array
+    scan = array[tuple(slice(run[0], run[-1] + 1) for run in runs)]
+    widths = [(int(run[0]), len(flags) - 1 - int(run[-1])) for run, flags in zip(runs, inside, strict=True)]
+    return np.pad(scan, widths, mode="reflect")
 
 
 def show(hu: np.ndarray, config: ViewConfig) -> np.ndarray:

@@ -25,11 +25,13 @@ ASAP_VIEW: dict[str, list[float]] = {
     "shown_as": [-1.0, 1.0],
     "crop": [224, 224, 112],
 }
+"""ASAP's preprocessing."""
 ORGAN_VIEW: dict[str, list[float]] = {
     "spacing_mm": [1.0, 1.0, 3.0],
     "window_hu": [-1150.0, 350.0],
     "shown_as": [0.0, 1.0],
     "crop": [352, 256, 112],
+    "organ_margin": [20, 20, 5],
 }
 """fVLM's and ViSD-Boost's preprocessing."""
 
@@ -54,11 +56,15 @@ def _facts(view: Mapping[str, list[float]], **more: str) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in view.items()} | {"resample": "as_released"} | more
 
 
+ASAP_FACTS = _facts(ASAP_VIEW, axes="RAS", organ_map="asap9", clip_late="false", place="anywhere", padding="mirror")
+# CT-RATE's files are stored (L, P, S), and neither code turns them
+ORGAN_FACTS = _facts(ORGAN_VIEW, axes="LPS", organ_map="fvlm4", clip_late="true", place="organs", padding="air")
+
+
 PUBLISHED_MODELS: dict[str, PublishedModel] = {
-    "asap": PublishedModel("asap", ASAP, asap_released, facts=_facts(ASAP_VIEW, axes="RAS", organ_map="asap9")),
-    # CT-RATE's files are stored (L, P, S), and neither code turns them
-    "fvlm": PublishedModel("fvlm", FVLM, fvlm_released, facts=_facts(ORGAN_VIEW, axes="LPS", organ_map="fvlm4")),
-    "visd": PublishedModel("visd", VISD, visd_released, facts=_facts(ORGAN_VIEW, axes="LPS", organ_map="fvlm4")),
+    "asap": PublishedModel("asap", ASAP, asap_released, facts=ASAP_FACTS),
+    "fvlm": PublishedModel("fvlm", FVLM, fvlm_released, facts=ORGAN_FACTS),
+    "visd": PublishedModel("visd", VISD, visd_released, facts=ORGAN_FACTS),
     "ecamp": PublishedModel("ecamp", ECAMP, ecamp_paper),
     "mae-vit-b": PublishedModel("fvlm", FVLM, fvlm_released),
     "cxr-bert": PublishedModel("fvlm", FVLM, fvlm_released),

@@ -41,7 +41,7 @@ class TaskClassifier:
         """Every label, in the order of training. The CT is seen as one box from its middle, see `TaskView`."""
         progress(0.0, "Bringing the CT to the model's spacing")
         hu, whole = thin_out(volume, self.view)
-        box_hu, box = cut_middle(hu, whole, self.view.size)
+        box_hu, box = cut_middle(hu, whole, self.view)
         progress(0.3, "Classifying the CT")
         image = torch.from_numpy(np.ascontiguousarray(show(box_hu, self.view)))[None, None].to(self.device)
         head, backbone = self.model.config.head, self.model.config.backbone

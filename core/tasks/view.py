@@ -1,13 +1,16 @@
 """How a fine-tuned model is shown a CT; the same code prepares its training data and its input in the page."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from einops import rearrange
 
 from core.errors import ConfigError
 from core.preprocess import (
+    AIR_HU,
+    INT16_HU,
     Size3,
     centre_start,
     crop_and_pad,
@@ -34,6 +37,10 @@ class TaskView:
     """Voxels (x, y, z) of a classifier's crop from the middle of the CT; a segmenter's window."""
     resample: Literal["smooth", "as_released"] = "smooth"
     """Average before thinning out, or interpolate and cut fractions off as the published code does."""
+    clip_late: bool = False
+    """Resample as_released on all values and clip to the window afterwards, as fVLM does; ASAP clips before."""
+    padding: Literal["mirror", "air"] = "mirror"
+    """What fills a box that is larger than the CT; air is as dark as the window shows."""
 
     def __post_init__(self) -> None:
         if min(self.spacing_mm) <= 0 or min(self.size) < 1:
@@ -41,11 +48,26 @@ class TaskView:
         if not all(low < high for low, high in (self.window_hu, self.shown_as)):
             raise ConfigError("window_hu and shown_as must rise from black to white; did you swap two values?")
 
+    @property
+    def pad_hu(self) -> int | None:
+        """Hounsfield units of padding; None = the CT's mirror image."""
+        return min(AIR_HU, math.floor(self.window_hu[0])) if self.padding == "air" else None
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What decides the voxels that `thin_out` makes, by name."""
+        names = ("spacing_mm", "window_hu", "resample", "clip_late")
+        return {name: getattr(self, name) for name in names}
+
 
 def thin_out(volume: Volume, view: TaskView) -> tuple[np.ndarray, Grid]:
-    """A CT at the view's spacing, clipped to its window: (X, Y, Z) int16 HU towards R, A, S, and where it lies."""
+    """A CT at the view's spacing: (X, Y, Z) int16 HU towards R, A, S, and where it lies.
+
+    Values are clipped to the window before, or not at all (`TaskView.clip_late`); `show` clips them in any case.
+    """
     if view.resample == "as_released":
-        hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, view.window_hu)
+        limits = INT16_HU if view.clip_late else view.window_hu
+        hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, limits)
         return hu, stretched_grid(volume.grid, (hu.shape[0], hu.shape[1], hu.shape[2]))
     return resample_smoothly(volume.hu, volume.grid, view.spacing_mm, view.window_hu)
 
@@ -64,14 +86,14 @@ def show(hu: np.ndarray, view: TaskView) -> np.ndarray:
     return share * np.float32(high - low) + np.float32(low)
 
 
-def cut_middle(hu: np.ndarray, grid: Grid, size: Size3) -> tuple[np.ndarray, Grid]:
-    """The box of `size` in the middle of a CT, mirrored at its ends where the CT is smaller, and where it lies."""
-    shape: Size3 = (hu.shape[0], hu.shape[1], hu.shape[2])
+def cut_middle(hu: np.ndarray, grid: Grid, view: TaskView) -> tuple[np.ndarray, Grid]:
+    """The view's box in the middle of a CT, padded at its ends where the CT is smaller, and where it lies."""
+    shape, size = (hu.shape[0], hu.shape[1], hu.shape[2]), view.size
     start = centre_start(shape, size)
     before = [max(0, length - n) // 2 for n, length in zip(shape, size, strict=True)]
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_mm(np.array(start) - np.array(before))
-    return crop_and_pad(hu, start, size), Grid(size, affine)
+    return crop_and_pad(hu, start, size, view.pad_hu), Grid(size, affine)
 
 
 def coarse_grid(grid: Grid, patch: Size3) -> Grid:

@@ -54,6 +54,17 @@ def test_a_bundled_run_opens_as_an_engine_that_sees_ct_as_in_training(run, tmp_p
     assert np.isfinite(heat).all()
 
 
+def test_a_run_on_a_folder_keeps_how_its_cts_were_clipped_and_padded(run, tmp_path):
+    told = json.loads((run / CONFIG).read_text())
+    told["run"]["data"] = "folder"
+    told["run"]["view"] |= {"shown_as": [0.0, 1.0], "resample": "as_released", "clip_late": False, "padding": "mirror"}
+    for name in (TOKENIZER, MODEL):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / CONFIG).write_text(json.dumps(told))
+    view = open_folder(bundle(BundleConfig(tmp_path, tmp_path / "model"))).spec.view
+    assert (view.shown_as, view.smooth, view.clip_late, view.padding) == ((0.0, 1.0), False, False, "mirror")
+
+
 def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
     metrics = tmp_path / "metrics.json"
     metrics.write_text(json.dumps({"presence": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))

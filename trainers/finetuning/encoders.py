@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,8 +117,10 @@ def _engine_facts(folder: Path) -> dict[str, str]:
     if not (folder / SPEC).is_file():
         return {}
     view = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8")).view
-    told = {"spacing_mm": view.spacing_mm, "window_hu": view.hu_range, "shown_as": (-1.0, 1.0)}
-    return {name: json.dumps(value) for name, value in told.items()}
+    told: dict[str, Any] = {"spacing_mm": view.spacing_mm, "window_hu": view.hu_range, "shown_as": view.shown_as}
+    told["clip_late"] = view.clip_late
+    facts = {name: json.dumps(value) for name, value in told.items()} | {"axes": view.axes, "padding": view.padding}
+    return facts | {"resample": "smooth" if view.smooth else "as_released"}
 
 
 def view_of(config: BackboneConfig, facts: Mapping[str, str]) -> TaskView:
@@ -126,7 +128,9 @@ def view_of(config: BackboneConfig, facts: Mapping[str, str]) -> TaskView:
     told = {name: json.loads(facts[name]) for name in ("spacing_mm", "window_hu", "shown_as") if name in facts}
     tuples = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
     how: Literal["smooth", "as_released"] = "as_released" if facts.get("resample") == "as_released" else "smooth"
-    return TaskView(size=config.image_size, resample=how, **tuples)
+    late, padding = json.loads(facts.get("clip_late", "false")), facts.get("padding", "mirror")
+    filled: Literal["mirror", "air"] = "air" if padding == "air" else "mirror"
+    return TaskView(size=config.image_size, resample=how, clip_late=late, padding=filled, **tuples)
 
 
 def without_training(start: StartEncoder, seed: int) -> StartEncoder:

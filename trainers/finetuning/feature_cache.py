@@ -79,4 +79,4 @@ class FeatureCache:
     def _image(self, files: CtFiles, study_id: str) -> np.ndarray:
         """The middle of a CT as the encoder sees it: (X, Y, Z) float32."""
         hu, grid = thin_out(files.read(study_id), self.view)
-        return np.ascontiguousarray(show(cut_middle(hu, grid, self.view.size)[0], self.view))
+        return np.ascontiguousarray(show(cut_middle(hu, grid, self.view)[0], self.view))

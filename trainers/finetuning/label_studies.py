@@ -49,8 +49,7 @@ class ThinCts:
     """CTs at a view's spacing, made once and kept as memory-mapped arrays."""
 
     def __init__(self, files: CtFiles, view: TaskView, cache: Path) -> None:
-        told = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "resample": view.resample}
-        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps(view.made_from).encode()).hexdigest()[:16]
         self.files, self.view, self.folder = files, view, cache / f"thin-{key}"
 
     def prepare(self, ids: Sequence[str]) -> dict[str, str]:
@@ -96,6 +95,6 @@ class CtStudies:
             rng = np.random.default_rng([self.seed, self._epoch, index])
             moved = start + rng.integers(-self.shift, self.shift + 1, 3)
             start = np.clip(moved, 0, np.maximum(0, np.array(shape) - np.array(view.size)))
-        box = crop_and_pad(hu, (int(start[0]), int(start[1]), int(start[2])), view.size)
+        box = crop_and_pad(hu, (int(start[0]), int(start[1]), int(start[2])), view.size, view.pad_hu)
         image = torch.from_numpy(np.ascontiguousarray(show(box, view)))[None]
         return {"study_id": study_id, "image": image, **label_fields(self.table, index, self.exclusive)}

@@ -8,13 +8,14 @@ import nibabel as nib
 import numpy as np
 
 from core.errors import ConfigError, StudyError
+from core.reading.hounsfield import PADDING_HU
 from core.volume import Volume
 from trainers.store.layout import is_store
 from trainers.store.reading import StudyStore
 
 SUFFIXES = (".nii.gz", ".nii")
-HU_LIMITS = (-1024, 3071)
-"""What lies outside is clipped."""
+HU_LIMITS = (PADDING_HU, 32767)
+"""What lies outside is clipped, as it is when the page opens a CT: a fine-tuned model sees there what it learned on."""
 
 
 class CtFiles:

@@ -13,10 +13,9 @@ import torch
 from tqdm import tqdm
 
 from core.errors import ConfigError, StudyError
-from core.preprocess import Size3
+from core.preprocess import AIR_HU, Size3
 from core.tasks.view import TaskView, show, thin_out, thin_out_labels
 from trainers.batch import Sample
-from trainers.crops import AIR_HU
 from trainers.finetuning.decathlon import SegCase
 from trainers.finetuning.volumes import read_ct, read_labels_beside
 from trainers.folder import save_array
@@ -61,8 +60,7 @@ class ThinCases:
     """Cases at a view's spacing, made once and kept."""
 
     def __init__(self, view: TaskView, classes: int, cache: Path) -> None:
-        told = {"spacing_mm": view.spacing_mm, "window_hu": view.window_hu, "resample": view.resample}
-        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps(view.made_from).encode()).hexdigest()[:16]
         self.view, self.classes, self.folder = view, classes, cache / f"cases-{key}"
 
     def prepare(self, cases: Sequence[SegCase]) -> dict[str, str]:

@@ -43,12 +43,14 @@ def require_view(store: StudyStore, view: DataView) -> None:
     """Refuse a view that the store was not prepared for."""
     have = store.settings
     (low, high), (black, white) = have.window_hu, view.window_hu
+    is_late = not view.clip_late or view.resample == "smooth" or (low < black and white < high)
     wrong = [
         f"{name} {found}, wanted {wanted}"
         for name, found, wanted, is_right in (
             ("spacing_mm", have.spacing_mm, view.spacing_mm, have.spacing_mm == tuple(view.spacing_mm)),
             ("resample", have.resample, view.resample, have.resample == view.resample),
             ("window_hu", have.window_hu, view.window_hu, low <= black and white <= high),
+            ("window_hu", have.window_hu, f"more than {view.window_hu}, which are clipped late", is_late),
         )
         if not is_right
     ]

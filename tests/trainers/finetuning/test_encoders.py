@@ -1,5 +1,9 @@
 """Encoders are found in runs of every recipe, in published files, and in fine-tuned models, and say what they said."""
 
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from tiny_task import FACTS
@@ -14,9 +18,17 @@ from core.models.classifier import Classifier, ClassifierConfig
 from core.models.model_file import ModelFacts, save_model
 from core.models.tokens import train_wordpiece
 from core.tasks.task_file import save_task
-from core.tasks.view import TaskView
+from core.tasks.view import TaskView, show, thin_out
+from trainers.crops import DataView
+from trainers.crops import show as show_crop
 from trainers.finetuning.encoders import open_encoder, without_training
+from trainers.finetuning.volumes import read_ct
+from trainers.folder import prepare_study
+from trainers.pretrain import PretrainConfig, facts_of
 from trainers.recipes import RECIPES
+
+PUBLISHED = {"asap": "released", "asg": "paper", "ecamp": "paper", "fvlm": "released", "visd": "released"}
+"""A preset of the published size; its view is the one that matters."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +63,34 @@ def test_volumes_that_were_trained_the_other_way_round_are_turned(tokenizer, tmp
     start = open_encoder(tmp_path)
     assert start.config.reversed_axes == (0, 1)
     assert start.view.resample == "as_released"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_fine_tuning_makes_of_a_ct_what_pre_training_made(recipe, tokenizer, tmp_path):
+    """From the facts of a run on a folder; values beyond the window say whether clipping came first."""
+    preset = RECIPES[recipe].preset(PUBLISHED[recipe])
+    config = PretrainConfig(tmp_path, recipe, data="folder", view=replace(preset.view, spacing_mm=(6.0, 6.0, 12.0)))
+    model = RECIPES[recipe].config("tiny", tokenizer.vocab_size)
+    write_run(tmp_path, recipe, tokenizer, facts_of(config, model))
+    view = open_encoder(tmp_path).view
+    hu = np.random.default_rng(0).integers(-1024, 3000, (20, 18, 12)).astype(np.int16)
+    for kind, values in (("volumes", hu), ("masks", np.full(hu.shape, 10, np.uint8))):
+        (tmp_path / kind).mkdir()
+        nib.nifti1.save(nib.nifti1.Nifti1Image(values, np.diag([-3.0, -3.0, 6.0, 1.0])), tmp_path / kind / "one.nii.gz")
+    trained, _ = prepare_study(tmp_path, "one", config.view)
+    tuned, _ = thin_out(read_ct(tmp_path / "volumes" / "one.nii.gz"), view)
+    np.testing.assert_array_equal(tuned, trained)
+    assert view.padding == preset.view.padding
+    shown = DataView(window_hu=config.view.window_hu, shown_as=config.view.shown_as)
+    np.testing.assert_array_equal(show(tuned, view), show_crop(trained, shown))
+
+
+def test_engine_json_tells_all_of_the_view(tokenizer, tmp_path):
+    write_run(tmp_path, "asap", tokenizer, {})
+    told = ViewConfig((4.0, 4.0, 8.0), (32, 32, 16), (8, 8, 4), shown_as=(0.0, 1.0), smooth=False, clip_late=True)
+    (tmp_path / "engine.json").write_text(config_to_json(EngineSpec("mine", told)), encoding="utf-8")
+    view = open_encoder(tmp_path).view
+    assert (view.shown_as, view.resample, view.clip_late, view.padding) == ((0.0, 1.0), "as_released", True, "air")
 
 
 def test_a_view_that_is_not_told_is_asap_s_and_said_so(tokenizer, tmp_path):

@@ -97,6 +97,14 @@ def test_a_view_that_the_store_was_not_made_for_is_refused(data, change, named):
         StoreImages(StudyStore(data / "smooth"), ["a"], replace(VIEW, **change))
 
 
+def test_a_store_that_was_clipped_early_is_refused_by_a_view_that_clips_late(data):
+    store = StudyStore(data / "as_released")
+    view = replace(VIEW, resample="as_released", window_hu=store.settings.window_hu)
+    StoreImages(store, ["a"], view)
+    with pytest.raises(ConfigError, match="clipped late"):
+        StoreImages(store, ["a"], replace(view, clip_late=True))
+
+
 def test_studies_that_are_not_there_are_named(data):
     with pytest.raises(ConfigError, match=r"1 of 2 studies are not in the store .*first: c"):
         StoreImages(StudyStore(data / "smooth"), ["a", "c.nii.gz"], VIEW)
