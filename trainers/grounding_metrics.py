@@ -146,7 +146,9 @@ def measure_study(engine: GroundingEngine, study: SyntheticStudy, rng: np.random
     masks = OrganMasks(study.scene.labels, "truth")
     features = engine.embed_volume(volume, masks)
     canvas = make_canvas(volume, features, masks)
-    told = [statement for statement in study.report.statements if statement.existence == "present"]
+    told = [
+        statement for statement in study.report.statements if statement.existence == "present" and not statement.also
+    ]
     free, constrained = (
         _ground(engine, features, canvas, [(s.text, s.organs if is_named else ()) for s in told])
         for is_named in (False, True)
@@ -165,7 +167,7 @@ def _ask(
     there = [f.claim for f in study.findings if KINDS[f.claim.kind].place != "organ"]
     claims = [replace(claim, size_mm=None, second_mm=None, grade=None) for claim in there]
     claims += [_false_claim(kind, study, rng) for kind in _absent_kinds(study, max(1, len(there)), rng)]
-    asked = [write_sentence(claim, "prose", rng) for claim in claims]
+    asked = [write_sentence(claim, "prose", rng, is_vague=False) for claim in claims]
     found = [_ground(engine, features, canvas, [(s.text, s.organs)])[0] for s in asked]  # alone: no contrast
     return [
         Presence(s.kind, number < len(there), g.score, g.margin)

@@ -15,7 +15,7 @@ from core.report.rephrase import negate_sentence, swap_side
 from core.synthesis.claims import KINDS
 
 Told = tuple[str, Mapping[str, object]]
-"""A sentence and its facts: kind, existence, laterality."""
+"""A sentence and its facts: kind, existence, laterality, whether that is all (`is_alone`), what else is there."""
 
 
 class Question(NamedTuple):
@@ -34,7 +34,7 @@ def ask_about(
     A claim of `others` is false when the study has no finding of that name, not even a suspected one, and its
     patient's own anatomy is not among the kinds `never_denied`.
     """
-    told = [_kind(facts) for _, facts in own if facts["existence"] != "absent"]
+    told = [kind for _, facts in own for kind in _kinds_there(facts)]
     there = {KINDS[kind].finding for kind in (*told, *never_denied)}
     questions = []
     for number, (text, facts) in enumerate(own):
@@ -50,9 +50,17 @@ def _kind(facts: Mapping[str, object]) -> str:
     return str(facts["kind"])
 
 
+def _kinds_there(facts: Mapping[str, object]) -> list[str]:
+    """Kinds that a sentence says are there, or may be."""
+    first = [_kind(facts)] if facts["existence"] != "absent" else []
+    also = facts.get("also", [])
+    return [*first, *map(str, also if isinstance(also, list) else [])]
+
+
 def _is_asked(facts: Mapping[str, object]) -> bool:
-    """Whether a sentence claims a finding of lungs or pleura outright."""
-    return facts["existence"] == "present" and KINDS[_kind(facts)].place != "organ"
+    """Whether a sentence claims one finding of lungs or pleura outright, and nothing else."""
+    is_alone = bool(facts.get("is_alone", True))
+    return is_alone and facts["existence"] == "present" and KINDS[_kind(facts)].place != "organ"
 
 
 def question_fields(

@@ -17,6 +17,7 @@ from core.models.tokens import ReportTokenizer, mask_tokens
 from core.organ_map import ORGAN_MAPS
 from core.synthesis.patients import Patient
 from core.synthesis.phantom import PhantomConfig, build_phantom
+from core.synthesis.statement import Statement
 from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
 from trainers.batch import Sample
 from trainers.patients import read_patients
@@ -84,7 +85,7 @@ class StoredStudy:
     sentences: tuple[str, ...]
     impression: str
     facts: tuple[dict[str, object], ...]
-    """Per sentence: kind, existence, laterality."""
+    """Per sentence: kind, existence, laterality of what it says first, whether that is all, what else is there."""
 
 
 def offered_fields(config: SyntheticConfig) -> tuple[str, ...]:
@@ -176,8 +177,16 @@ def store(study: SyntheticStudy, config: SyntheticConfig) -> StoredStudy:
         np.stack([np.packbits(study.region(statement)) for statement in statements]),
         tuple(statement.text for statement in statements),
         study.report.impression,
-        tuple({"kind": s.kind, "existence": s.existence, "laterality": s.laterality} for s in statements),
+        tuple(_facts(statement) for statement in statements),
     )
+
+
+def _facts(statement: Statement) -> dict[str, object]:
+    """What is kept of a sentence; "also" lists further findings that it says are there."""
+    also = [fact.kind for fact in statement.also if fact.existence != "absent"]
+    facts: dict[str, object] = {"kind": statement.kind, "existence": statement.existence}
+    facts |= {"laterality": statement.laterality, "is_alone": not statement.also, "also": also}
+    return facts
 
 
 def class_map(labels: np.ndarray) -> np.ndarray:

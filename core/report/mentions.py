@@ -14,7 +14,11 @@ from core.report.words import BREAKS, Span, TermFinder, Token, split_tokens
 _FINDER = TermFinder(FINDING_TERMS, breaks=BREAKS - {"not"})  # "the heart is not enlarged" is one term
 MOST_FINDINGS = 60
 """Findings read from one sentence; placing more costs time and is no prose."""
-_ATTRIBUTES = frozenset("nodule node granuloma lesion lymph cyst mass density nodular calculus stone".split())
+_ATTRIBUTES = frozenset(
+    "nodule node granuloma granulomas lesion lymph cyst mass density nodular calculus stone".split()
+)
+_UNLINKED = frozenset(", ; and or as with without no not but".split())
+"""Words between a measurement and a finding behind it that is not the one that was measured."""
 _SEQUELAE = frozenset("sequela sequelae sequel pleuroparenchymal".split())
 
 
@@ -124,19 +128,25 @@ def _without_covered(organs: list[OrganMention]) -> list[str]:
 def _sizes_per_finding(text: str, tokens: list[Token], found: list[Found]) -> list[tuple[float, ...]]:
     """Each measurement goes to the nearest finding of its clause, else to the last finding before it."""
     sizes: list[tuple[float, ...]] = [()] * len(found)
+    words = [token.word for token in tokens]
     for size in find_sizes(text):
         place = next(i for i, token in enumerate(tokens) if token.end > size.start)
-        owner = _owner(place, found)
+        owner = _owner(place, words, found)
         if owner is not None:
             sizes[owner] += size.diameters_mm
     return sizes
 
 
-def _owner(place: int, found: list[Found]) -> int | None:
+def _owner(place: int, words: list[str], found: list[Found]) -> int | None:
     mates = [i for i, item in enumerate(found) if item.clause[0] <= place < item.clause[1]]
     if not mates:
         mates = [i for i, item in enumerate(found) if item.span.end <= place][-1:]
-    return min(mates, key=lambda i: _distance(place, found[i].span), default=None)
+    before = [i for i in mates if found[i].span.end <= place]
+    ahead = [
+        i for i in mates if found[i].span.start > place and _UNLINKED.isdisjoint(words[place : found[i].span.start])
+    ]
+    near = [*before, *ahead] or mates
+    return min(near, key=lambda i: _distance(place, found[i].span), default=None)
 
 
 def _distance(place: int, span: Span) -> int:

@@ -57,9 +57,11 @@ CUES: dict[str, tuple[str, ...]] = {
         "clear of",
         "devoid of",
         "negative for",
+        "is|are|was|were negative for",
         "rather than",
         "instead of",
-        "excluded|excluding",
+        "exclude|excluded|excluding",
+        "nothing ~ suggest|suggests",
         "rules|ruled out",
         "resolution of",
         "resolved|disappearance of",
@@ -71,6 +73,7 @@ CUES: dict[str, tuple[str, ...]] = {
         f"no longer ~ {_SEEN}",
         f"no more {_SEEN}",
         "is|are|was|were absent",
+        ": none",
         "absent",
         "not exist|there|available",
         "no longer",
@@ -89,6 +92,7 @@ CUES: dict[str, tuple[str, ...]] = {
         "suspicious|suspected|suspicion|suspect",
         "suspicious|suspicion for|of",
         "suggestive|suggest|suggesting|suggests",
+        "possibility of",
         "questionable|equivocal|doubtful",
         "cannot|not exclude|excluded",
         "cannot|not rule|ruled out",
@@ -230,7 +234,7 @@ class Statement:
         cues = [cue for cue in self.cues if cue.key == key]
         if before:
             return any(span.start < cue.start and not self._speaks_of_the_past(cue) for cue in cues)
-        return any(cue.start <= span.start and self._reaches(cue, span) for cue in cues)
+        return any((cue.start <= span.start and self._reaches(cue, span)) or _is_within(cue, span) for cue in cues)
 
     def _reaches(self, cue: Span, span: Span) -> bool:
         """Whether a forward scope from the cue's end is still open where the finding begins."""
@@ -264,3 +268,8 @@ class Statement:
             if word in (",", ";", "("):
                 return False
         return False
+
+
+def _is_within(cue: Span, span: Span) -> bool:
+    """ "Heart: questionable enlargement": the cue stands between the words of the finding."""
+    return span.start < cue.start and cue.end < span.end

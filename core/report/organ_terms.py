@@ -23,7 +23,7 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
         "upper abdominal organ",
     ),
     "lung_upper_lobe_{side}": (
-        "upper lobe",
+        "upper lobe|lobar",
         "lobus superior",
         "upper lobe apical|anterior|posterior segment|subsegment",
         "apical segment|subsegment|part",
@@ -34,7 +34,7 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
         "apicoposterior|apico posterior",
     ),
     "lung_lower_lobe_{side}": (
-        "lower lobe",
+        "lower lobe|lobar",
         "lower lobe superior|posterobasal|laterobasal|anterobasal|mediobasal|basal segment",
         "superior segment",
         "posterobasal|laterobasal|anterobasal|mediobasal",

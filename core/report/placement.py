@@ -6,12 +6,18 @@ from core.report.organs import SIDES, OrganMention, side_words, single_side
 from core.report.parsed import Existence, Laterality
 from core.report.words import Span
 
-_LINKS = frozenset(", ; : ( of in at with and or is are was were on from by".split())
+_LINKS = frozenset(", ; : ( of in at with without no not but and or as is are was were on from by".split())
 _NEAR = frozenset("adjacent near neighboring neighborhood beside next close level towards abutting behind".split())
 OWN_PLACE = frozenset(
     ("Pleural effusion", "Pericardial effusion", "pneumothorax", "Coronary artery wall calcification", "Hiatal hernia")
 )
 """Findings whose own place is part of their name; organs named beside them are added."""
+
+
+MIDLINE = frozenset(
+    ("Cardiomegaly", "Pericardial effusion", "Coronary artery wall calcification", "Arterial wall calcification")
+) | {"Hiatal hernia", "Lymphadenopathy"}
+"""Findings that have no side unless it is said of them."""
 
 
 class Found(NamedTuple):
@@ -45,10 +51,14 @@ class Placement:
         Inherited organs must lie on the finding's own side, if it has one ("and an effusion on the right").
         """
         item, own = self.found[position], self._own(position)
-        if own:
+        is_vague = all(organ.kind == "lung" and organ.start < item.span.start for organ in own)  # "pulmonary mass"
+        if own and not is_vague:
             return self._firm(own, item)
         side = self._own_side(position)
-        return self._firm([organ for organ in self._inherited(position) if not side or organ.side in ("", side)], item)
+        inherited = [organ for organ in self._inherited(position) if not side or organ.side in ("", side)]
+        if own:
+            inherited = [*own, *(organ for organ in inherited if organ.kind in ("lobe", "segment"))]
+        return self._firm(inherited, item)
 
     def _firm(self, organs: list[OrganMention], item: Found) -> list[OrganMention]:
         """Without organs that are only near ("adjacent to the aorta"), unless no other is named."""
@@ -64,7 +74,14 @@ class Placement:
         """The side of the organs, else the side beside the finding, else any in its clause."""
         item = self.found[position]
         organs = single_side({organ.side for organ in [*placed, *self.inside(item)]})
-        return organs or self._own_side(position) or single_side(side_words(self.free_words, *item.clause))
+        told = organs or self._own_side(position)
+        if told or item.span.key in MIDLINE or not self._speaks_alike(item):
+            return told
+        return single_side(side_words(self.free_words, *item.clause))
+
+    def _speaks_alike(self, item: Found) -> bool:
+        """Whether all findings of the clause are present, or all absent: "without X" has no part in what is before."""
+        return {other.existence for other in self.found if other.clause == item.clause} == {item.existence}
 
     def _own(self, position: int) -> list[OrganMention]:
         span, clause = self.found[position].span, self.found[position].clause
@@ -86,15 +103,23 @@ class Placement:
         item = self.found[position]
         mates = [p for p in range(position + 1, len(self.found)) if self.found[p].clause == item.clause]
         for mate in mates:
-            shared = self._own(mate) or self._vessels(item, self.found[mate])
+            behind = [organ for organ in self._own(mate) if organ.start >= self.found[mate].span.end]
+            shared = behind or self._vessels(item, self.found[mate])
             if shared:
                 return shared
         start, end = item.clause[0], item.span.start
         ahead = [organ for organ in self._free if start <= organ.start and organ.end <= end]
+        if not self._speaks_alike(item):
+            ahead = [organ for organ in ahead if not self._belongs_to_other(organ, item)]
         if ahead or item.span.key in OWN_PLACE:
             return ahead
         opening = max((i for i in range(start + 1) if self.words[i] == ";"), default=0)
         return [organ for organ in self._free if opening <= organ.start and organ.end <= start]
+
+    def _belongs_to_other(self, organ: OrganMention, item: Found) -> bool:
+        """Whether the organ is behind a finding of the clause that is there where this one is not, or the reverse."""
+        before = [other for other in self.found if other.clause == item.clause and other.span.end <= organ.start]
+        return any(other.existence != item.existence for other in before)
 
     def _vessels(self, item: Found, mate: Found) -> list[OrganMention]:
         """ "calcified plaque in the aorta and coronary calcification": plaque takes the vessel of the next finding."""
@@ -103,7 +128,9 @@ class Placement:
     def _own_side(self, position: int) -> Laterality:
         """A side right before the finding, or "on the right" after it."""
         item = self.found[position]
-        before = side_words(self.free_words, max(item.clause[0], item.span.start - 4), item.span.end)
+        start = max(item.clause[0], item.span.start - 4)
+        start = max([start, *(i for i in range(start, item.span.start) if self.words[i] == ",")])
+        before = side_words(self.free_words, start, item.span.end)
         if before:
             return single_side(before)
         nexts = [other.span.start for other in self.found if other.span.start >= item.span.end]

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 from core.report.parsed import Existence, Laterality
 from core.structures import LOBES, side_of
 
-Place = Literal["lobe", "pleura", "organ"]
-"""Where a kind lives: in lobes it can choose, in the pleural space of a side, or in one fixed organ."""
+Place = Literal["lobe", "pleura", "organ", "paired"]
+"""Where a kind lives: in lobes it can choose, in the pleural space of a side, in one fixed organ, in one of a pair."""
 
 
 class Kind(NamedTuple):
@@ -29,6 +29,8 @@ class Kind(NamedTuple):
     """Adjectives of extent, smallest first."""
     is_countable: bool = True
     """Takes "a"; an effusion does too, "consolidation" does not."""
+    phrases: tuple[str, ...] = ()
+    """Ways to say where, for kinds that live in an organ; {side} stands for the side of a pair."""
 
 
 _EXTENT = ("minimal", "mild", "moderate", "extensive")
@@ -38,64 +40,156 @@ _DEGREE = ("mild", "moderate", "marked")
 KINDS: dict[str, Kind] = {
     "solid nodule": Kind(
         "Lung nodule",
-        ("nodule", "solid nodule", "solid pulmonary nodule", "pulmonary nodule", "rounded nodular density"),
-        ("pulmonary nodules", "lung nodules", "suspicious nodules", "solid nodules"),
+        (
+            "nodule",
+            "solid nodule",
+            "solid pulmonary nodule",
+            "pulmonary nodule",
+            "rounded nodular density",
+            "lung nodule",
+            "nodular opacity",
+            "well-defined nodule",
+            "round nodular lesion",
+            "noncalcified nodule",
+            "parenchymal nodule",
+            "smooth nodule",
+            "nodular focus",
+        ),
+        (
+            "pulmonary nodules",
+            "lung nodules",
+            "suspicious nodules",
+            "solid nodules",
+            "nodules",
+            "pulmonary nodule",
+            "nodular lesions",
+            "focal pulmonary nodules",
+        ),
         "lobe",
         LOBES,
         (5, 28),
     ),
     "spiculated nodule": Kind(
         "Lung nodule",
-        ("spiculated nodule", "nodule with spiculated margins", "irregular spiculated nodule", "stellate nodule"),
-        ("spiculated nodules", "nodules with spiculated margins"),
+        (
+            "spiculated nodule",
+            "nodule with spiculated margins",
+            "irregular spiculated nodule",
+            "stellate nodule",
+            "spiculated pulmonary nodule",
+            "nodule with irregular borders",
+            "nodule with radiating strands",
+            "ill-defined spiculated nodule",
+        ),
+        ("spiculated nodules", "nodules with spiculated margins", "spiculated nodule"),
         "lobe",
         LOBES,
         (9, 30),
     ),
     "ground-glass nodule": Kind(
         "Lung nodule",
-        ("ground-glass nodule", "nonsolid nodule", "pure ground-glass nodule", "faint ground-glass nodule"),
-        ("ground-glass nodules", "nonsolid nodules"),
+        (
+            "ground-glass nodule",
+            "nonsolid nodule",
+            "pure ground-glass nodule",
+            "faint ground-glass nodule",
+            "nodule of ground-glass density",
+            "hazy nodule",
+            "non-solid nodule",
+        ),
+        ("ground-glass nodules", "nonsolid nodules", "pure ground-glass nodules"),
         "lobe",
         LOBES,
         (8, 28),
     ),
     "part-solid nodule": Kind(
         "Lung nodule",
-        ("part-solid nodule", "subsolid nodule", "mixed-density nodule", "nodule with a solid core and a hazy rim"),
-        ("part-solid nodules", "subsolid nodules"),
+        (
+            "part-solid nodule",
+            "subsolid nodule",
+            "mixed-density nodule",
+            "nodule with a solid core and a hazy rim",
+            "semisolid nodule",
+            "partly solid nodule",
+            "part-solid pulmonary nodule",
+        ),
+        ("part-solid nodules", "subsolid nodules", "semisolid nodules"),
         "lobe",
         LOBES,
         (10, 28),
     ),
     "calcified nodule": Kind(
         "Lung nodule",
-        ("calcified nodule", "calcified granuloma", "densely calcified nodule", "granuloma with calcification"),
-        ("calcified nodules", "calcified granulomas"),
+        (
+            "calcified nodule",
+            "calcified granuloma",
+            "densely calcified nodule",
+            "calcified pulmonary nodule",
+            "calcific nodule",
+        ),
+        ("calcified nodules", "calcified granulomas", "calcific nodules"),
         "lobe",
         LOBES,
         (4, 14),
     ),
     "cavitary nodule": Kind(
         "Lung nodule",
-        ("cavitary nodule", "cavitating nodule", "thick-walled cavity", "cavitary lesion"),
-        ("cavitary nodules", "cavities", "cavitary lesions"),
+        (
+            "cavitary nodule",
+            "cavitating nodule",
+            "thick-walled cavity",
+            "cavitary lesion",
+            "cavitated nodule",
+            "nodule with central cavitation",
+        ),
+        ("cavitary nodules", "cavities", "cavitary lesions", "cavitation"),
         "lobe",
         LOBES,
         (14, 40),
     ),
     "mass": Kind(
         "lung mass",
-        ("mass", "pulmonary mass", "lobulated mass", "soft tissue mass", "large mass lesion"),
-        ("masses", "mass lesions", "pulmonary masses"),
+        (
+            "mass",
+            "pulmonary mass",
+            "lobulated mass",
+            "soft tissue mass",
+            "large mass lesion",
+            "lung mass",
+            "mass lesion",
+            "irregular mass",
+            "bulky mass",
+            "tumor",
+            "space-occupying mass",
+        ),
+        ("masses", "mass lesions", "pulmonary masses", "mass", "lung mass", "pulmonary mass"),
         "lobe",
         LOBES,
         (31, 70),
     ),
     "consolidation": Kind(
         "Consolidation",
-        ("consolidation", "airspace consolidation", "alveolar consolidation", "confluent airspace disease"),
-        ("consolidation", "airspace consolidation", "pneumonic consolidation"),
+        (
+            "consolidation",
+            "airspace consolidation",
+            "alveolar consolidation",
+            "confluent airspace disease",
+            "consolidative change",
+            "area of consolidation",
+            "consolidated lung",
+            "airspace disease",
+            "parenchymal consolidation",
+            "lobar consolidation",
+        ),
+        (
+            "consolidation",
+            "airspace consolidation",
+            "pneumonic consolidation",
+            "consolidative change",
+            "focal consolidation",
+            "areas of consolidation",
+            "airspace disease",
+        ),
         "lobe",
         LOBES,
         None,
@@ -110,8 +204,19 @@ KINDS: dict[str, Kind] = {
             "hazy opacity",
             "ground-glass attenuation",
             "ground glass",
+            "area of ground-glass density",
+            "ground-glass change",
+            "hazy ground-glass opacity",
+            "ground-glass density",
+            "veil-like opacity",
         ),
-        ("ground-glass opacities", "ground-glass opacity", "hazy opacities"),
+        (
+            "ground-glass opacities",
+            "ground-glass opacity",
+            "hazy opacities",
+            "ground-glass change",
+            "areas of ground-glass density",
+        ),
         "lobe",
         LOBES,
         None,
@@ -120,8 +225,19 @@ KINDS: dict[str, Kind] = {
     ),
     "atelectasis": Kind(
         "Atelectasis",
-        ("atelectasis", "linear atelectasis", "subsegmental atelectasis", "plate-like atelectasis", "volume loss"),
-        ("atelectasis", "volume loss", "collapse"),
+        (
+            "atelectasis",
+            "linear atelectasis",
+            "subsegmental atelectasis",
+            "plate-like atelectasis",
+            "atelectatic change",
+            "band of atelectasis",
+            "segmental atelectasis",
+            "discoid atelectasis",
+            "dependent atelectasis",
+            "compressive atelectasis",
+        ),
+        ("atelectasis", "atelectatic change", "collapsed lung", "atelectatic changes"),
         "lobe",
         LOBES,
         None,
@@ -130,8 +246,17 @@ KINDS: dict[str, Kind] = {
     ),
     "emphysema": Kind(
         "Emphysema",
-        ("emphysema", "centrilobular emphysema", "emphysematous change", "emphysematous destruction"),
-        ("emphysema", "emphysematous changes"),
+        (
+            "emphysema",
+            "centrilobular emphysema",
+            "emphysematous change",
+            "emphysematous destruction",
+            "emphysematous lung disease",
+            "pulmonary emphysema",
+            "paraseptal emphysema",
+            "bullous emphysema",
+        ),
+        ("emphysema", "emphysematous changes", "bullae", "pulmonary emphysema"),
         "lobe",
         LOBES,
         None,
@@ -140,15 +265,38 @@ KINDS: dict[str, Kind] = {
     ),
     "fibrotic band": Kind(
         "Pulmonary fibrotic sequela",
-        ("fibrotic band", "parenchymal band", "linear scar", "fibrotic scar", "band-like fibrotic sequela"),
-        ("fibrotic bands", "parenchymal scarring", "fibrotic sequelae"),
+        (
+            "fibrotic band",
+            "parenchymal band",
+            "linear scar",
+            "fibrotic scar",
+            "band-like fibrotic sequela",
+            "fibrous strand",
+            "scar-like band",
+            "pleuroparenchymal band",
+            "linear fibrotic change",
+        ),
+        ("fibrotic bands", "parenchymal scarring", "fibrotic sequelae", "fibrotic change", "scarring"),
         "lobe",
         LOBES,
     ),
     "bronchial wall thickening": Kind(
         "Peribronchial thickening",
-        ("bronchial wall thickening", "peribronchial thickening", "peribronchial cuffing", "airway wall thickening"),
-        ("bronchial wall thickening", "peribronchial thickening"),
+        (
+            "bronchial wall thickening",
+            "peribronchial thickening",
+            "peribronchial cuffing",
+            "thickening of the bronchial walls",
+            "thickened bronchial walls",
+            "bronchial cuffing",
+            "peribronchovascular thickening",
+        ),
+        (
+            "bronchial wall thickening",
+            "peribronchial thickening",
+            "peribronchial cuffing",
+            "thickening of the bronchial walls",
+        ),
         "lobe",
         LOBES,
         None,
@@ -157,8 +305,17 @@ KINDS: dict[str, Kind] = {
     ),
     "bronchiectasis": Kind(
         "Bronchiectasis",
-        ("bronchiectasis", "cylindrical bronchiectasis", "bronchial dilatation", "dilated bronchi"),
-        ("bronchiectasis", "bronchial dilatation"),
+        (
+            "bronchiectasis",
+            "cylindrical bronchiectasis",
+            "bronchial dilatation",
+            "dilated bronchi",
+            "bronchiectatic change",
+            "tubular bronchiectasis",
+            "ectatic bronchi",
+            "bronchial ectasia",
+        ),
+        ("bronchiectasis", "bronchial dilatation", "dilated bronchi", "bronchiectatic change"),
         "lobe",
         LOBES,
         None,
@@ -167,8 +324,20 @@ KINDS: dict[str, Kind] = {
     ),
     "septal thickening": Kind(
         "Interlobular septal thickening",
-        ("interlobular septal thickening", "septal thickening", "thickening of the interlobular septa", "septal lines"),
-        ("interlobular septal thickening", "septal lines"),
+        (
+            "interlobular septal thickening",
+            "septal thickening",
+            "thickening of the interlobular septa",
+            "thickened interlobular septa",
+            "smooth septal thickening",
+            "prominent septal thickening",
+        ),
+        (
+            "interlobular septal thickening",
+            "septal thickening",
+            "thickened interlobular septa",
+            "thickening of the interlobular septa",
+        ),
         "lobe",
         LOBES,
         None,
@@ -177,8 +346,15 @@ KINDS: dict[str, Kind] = {
     ),
     "mosaic attenuation": Kind(
         "Mosaic attenuation pattern",
-        ("mosaic attenuation", "mosaic attenuation pattern", "mosaic perfusion", "patchwork attenuation"),
-        ("mosaic attenuation", "air trapping"),
+        (
+            "mosaic attenuation",
+            "mosaic attenuation pattern",
+            "mosaic perfusion",
+            "mosaic pattern",
+            "mosaic pattern of attenuation",
+            "mosaic appearance",
+        ),
+        ("mosaic attenuation", "mosaic perfusion", "mosaic pattern", "mosaic attenuation pattern"),
         "lobe",
         LOBES,
         None,
@@ -187,8 +363,17 @@ KINDS: dict[str, Kind] = {
     ),
     "pleural effusion": Kind(
         "Pleural effusion",
-        ("pleural effusion", "effusion", "pleural fluid collection", "pleural fluid"),
-        ("pleural effusion", "pleural fluid", "effusion"),
+        (
+            "pleural effusion",
+            "effusion",
+            "pleural fluid collection",
+            "pleural fluid",
+            "fluid in the pleural space",
+            "pleural collection",
+            "free pleural fluid",
+            "layering pleural effusion",
+        ),
+        ("pleural effusion", "pleural fluid", "effusion", "pleural effusions", "pleural collection"),
         "pleura",
         ("pleura_left", "pleura_right"),
         (8, 70),
@@ -196,8 +381,8 @@ KINDS: dict[str, Kind] = {
     ),
     "pneumothorax": Kind(
         "pneumothorax",
-        ("pneumothorax", "collection of pleural air"),
-        ("pneumothorax", "pleural air"),
+        ("pneumothorax", "collection of pleural air", "free pleural air", "pleural air", "air in the pleural space"),
+        ("pneumothorax", "pleural air", "air in the pleural space", "free pleural air"),
         "pleura",
         ("pleura_left", "pleura_right"),
         (6, 40),
@@ -205,8 +390,15 @@ KINDS: dict[str, Kind] = {
     ),
     "cardiomegaly": Kind(
         "Cardiomegaly",
+        (
+            "cardiomegaly",
+            "cardiac enlargement",
+            "enlargement of the heart",
+            "enlarged heart",
+            "increased heart size",
+            "increase in cardiac size",
+        ),
         ("cardiomegaly", "cardiac enlargement", "enlargement of the heart"),
-        ("cardiomegaly", "cardiac enlargement"),
         "organ",
         ("heart",),
         None,
@@ -215,8 +407,15 @@ KINDS: dict[str, Kind] = {
     ),
     "pericardial effusion": Kind(
         "Pericardial effusion",
-        ("pericardial effusion", "pericardial fluid collection", "fluid around the heart"),
-        ("pericardial effusion", "pericardial fluid"),
+        (
+            "pericardial effusion",
+            "pericardial fluid collection",
+            "fluid around the heart",
+            "pericardial fluid",
+            "fluid in the pericardial sac",
+            "effusion in the pericardial space",
+        ),
+        ("pericardial effusion", "pericardial fluid", "fluid around the heart"),
         "organ",
         ("heart",),
         (5, 30),
@@ -229,8 +428,18 @@ KINDS: dict[str, Kind] = {
             "coronary calcification",
             "calcified coronary plaque",
             "calcific coronary atheroma",
+            "coronary atherosclerosis",
+            "calcification of the coronary arteries",
+            "calcified plaque in the coronary arteries",
+            "coronary arterial calcification",
         ),
-        ("coronary calcification", "coronary artery calcifications"),
+        (
+            "coronary calcification",
+            "coronary artery calcifications",
+            "coronary plaque",
+            "coronary atherosclerosis",
+            "calcified coronary plaque",
+        ),
         "organ",
         ("heart",),
         None,
@@ -244,8 +453,12 @@ KINDS: dict[str, Kind] = {
             "calcified aortic plaque",
             "mural calcification of the aorta",
             "aortic wall calcification",
+            "aortic atherosclerosis",
+            "calcified plaque of the aorta",
+            "atherosclerotic calcification of the aorta",
+            "atheromatous plaque in the aorta",
         ),
-        ("aortic calcification", "aortic wall calcifications"),
+        ("aortic calcification", "aortic wall calcifications", "aortic plaque", "aortic atherosclerosis"),
         "organ",
         ("aorta",),
         None,
@@ -257,17 +470,36 @@ KINDS: dict[str, Kind] = {
         (
             "enlarged mediastinal lymph node",
             "enlarged lymph node",
-            "pathologically enlarged node",
+            "pathologically enlarged lymph node",
             "mediastinal adenopathy",
+            "mediastinal lymphadenopathy",
+            "lymphadenopathy",
+            "enlarged mediastinal node",
+            "prominent mediastinal lymph node",
         ),
-        ("enlarged lymph nodes", "lymphadenopathy", "mediastinal adenopathy", "pathologic lymph nodes"),
+        (
+            "enlarged lymph nodes",
+            "lymphadenopathy",
+            "mediastinal adenopathy",
+            "pathologic lymph nodes",
+            "enlarged mediastinal lymph nodes",
+            "pathologically enlarged lymph nodes",
+            "mediastinal lymphadenopathy",
+        ),
         "organ",
         ("mediastinum",),
         (11, 32),
     ),
     "hiatal hernia": Kind(
         "Hiatal hernia",
-        ("hiatal hernia", "hiatus hernia", "sliding hiatal hernia"),
+        (
+            "hiatal hernia",
+            "hiatus hernia",
+            "sliding hiatal hernia",
+            "gastric herniation through the hiatus",
+            "herniation of the stomach",
+            "sliding-type hiatal hernia",
+        ),
         ("hiatal hernia", "hiatus hernia"),
         "organ",
         ("esophagus",),
@@ -276,15 +508,30 @@ KINDS: dict[str, Kind] = {
     ),
     "pacemaker lead": Kind(
         "Medical material",
-        ("pacemaker lead", "cardiac pacing lead", "pacing wire", "metallic device lead"),
-        ("pacemaker leads", "indwelling devices", "medical devices"),
+        (
+            "pacemaker lead",
+            "cardiac pacing lead",
+            "pacing wire",
+            "metallic device lead",
+            "pacemaker electrode",
+            "cardiac device lead",
+            "pacing electrode",
+        ),
+        ("pacemaker leads", "indwelling devices", "medical devices", "pacemaker", "implanted cardiac device"),
         "organ",
         ("heart",),
     ),
     "liver cyst": Kind(
         "liver lesion",
-        ("hepatic cyst", "liver cyst", "simple cyst", "low-density liver lesion"),
-        ("focal liver lesions", "hepatic lesions", "liver cysts"),
+        (
+            "hepatic cyst",
+            "liver cyst",
+            "simple hepatic cyst",
+            "low-density liver lesion",
+            "hypodense liver lesion",
+            "cystic liver lesion",
+        ),
+        ("focal liver lesions", "hepatic lesions", "liver cysts", "hypodense liver lesions"),
         "organ",
         ("liver",),
         (10, 45),
@@ -309,6 +556,10 @@ class Claim:
     """Diameter across, when two are given."""
     grade: int | None = None
     """Index into the kind's grades."""
+    zones: tuple[str, ...] = ()
+    """Words of `core.synthesis.places.ZONES` that are true of where in its lobe it lies."""
+    third_mm: float | None = None
+    """The third diameter, where it is known too."""
 
     @property
     def finding(self) -> str:
@@ -339,11 +590,13 @@ _OTHER_SIDE: dict[Laterality, Laterality] = {"left": "right", "right": "left", "
 def mirror_claim(claim: Claim) -> Claim:
     """The claim as it holds in the mirrored patient: left and right exchanged everywhere."""
     organs = tuple(dict.fromkeys(swap_side_name(name) for name in claim.organs))
-    return replace(claim, organs=organs, laterality=_OTHER_SIDE[claim.laterality])
+    is_middle = claim.organs == ("lung_middle_lobe_right",)
+    zones = ("lingular",) if is_middle else tuple(zone for zone in claim.zones if zone != "lingular")
+    return replace(claim, organs=organs, laterality=_OTHER_SIDE[claim.laterality], zones=zones)
 
 
 def negate_claim(claim: Claim) -> Claim:
     """The claim with presence and absence exchanged; measurements of what is not there are dropped."""
     if claim.existence == "absent":
         return replace(claim, existence="present")
-    return replace(claim, existence="absent", size_mm=None, second_mm=None, grade=None)
+    return replace(claim, existence="absent", size_mm=None, second_mm=None, third_mm=None, grade=None, zones=())

@@ -117,7 +117,7 @@ def build_phantom(config: PhantomConfig | None = None) -> Phantom:
     rng = np.random.default_rng(config.seed)
     noisy = tissue.hu + config.noise_hu * rng.standard_normal(tissue.hu.shape, np.float32)
     hu = np.rint(np.clip(noisy, -1024, 3071)).astype(np.int16)
-    report = write_report([truth.claim for truth in truths], _normal_organs(config), rng, "PHANTOM")
+    report = write_report([truth.claim for truth in truths], _normal_organs(config), rng, "PHANTOM", is_plain=True)
     masks = OrganMasks(tissue.labels, "phantom", notes=("Exact: drawn by the phantom itself.",))
     return Phantom(Volume(hu, grid, source), masks, truths, report)
 

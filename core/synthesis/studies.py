@@ -1,7 +1,7 @@
 """A study of the data engine: a varied patient, painted findings, and a report whose regions are known."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,10 +9,12 @@ from core.report.parsed import Existence
 from core.synthesis.claims import KINDS, Claim, side_of_organs
 from core.synthesis.lesions import insert_findings
 from core.synthesis.mediastinum import NORMAL_RATIO, cardiothoracic_ratio
+from core.synthesis.normality import NORMALITY
 from core.synthesis.patients import Patient, ViewConfig, degrade, vary_patient
-from core.synthesis.reports import NORMALITY, GeneratedReport, write_report
+from core.synthesis.reports import GeneratedReport, write_report
 from core.synthesis.scene import Finding, Scene
-from core.synthesis.sentences import Statement
+from core.synthesis.statement import Statement
+from core.synthesis.zones import zones_of
 
 _WEIGHTS = {
     "solid nodule": 3.0,
@@ -54,14 +56,17 @@ class SyntheticStudy:
     report: GeneratedReport
 
     def region(self, statement: Statement) -> np.ndarray:
-        """Where a sentence is true: (X, Y, Z) bool; all False for a denial. A normal organ is its own region."""
+        """Where a sentence is true: (X, Y, Z) bool; all False for a denial. A normal organ is its own region.
+
+        A sentence with several findings is true where any of them is.
+        """
         if statement.kind == "normal":
             return self.scene.mask(*statement.organs)
         region = np.zeros(self.scene.hu.shape, bool)
-        if statement.existence != "absent":
-            for finding in self.findings:
-                if finding.claim.kind == statement.kind:
-                    region |= finding.mask
+        kinds = {fact.kind for fact in statement.facts if fact.existence != "absent"}
+        for finding in self.findings:
+            if finding.claim.kind in kinds:
+                region |= finding.mask
         return region
 
 
@@ -72,7 +77,8 @@ def make_study(patient: Patient, config: StudyConfig, rng: np.random.Generator, 
     findings = insert_findings(scene, kinds, rng)
     denied = _draw_denials(patient, scene, kinds, config, rng)
     degrade(scene, config.view, rng)
-    claims = [_worded(finding.claim, config, rng) for finding in findings] + denied
+    told = [replace(finding.claim, zones=zones_of(scene, finding)) for finding in findings]
+    claims = [_worded(claim, config, rng) for claim in told] + denied
     normal = _draw_normals(scene, findings, kinds, config, rng)
     report = write_report(claims, normal, rng, study_id, is_mixed=bool(rng.random() < 0.7))
     return SyntheticStudy(study_id, scene, tuple(findings), report)
@@ -123,8 +129,9 @@ def _worded(claim: Claim, config: StudyConfig, rng: np.random.Generator) -> Clai
     """The claim as the report will put it: sometimes unsure, often without the measurement."""
     existence: Existence = "uncertain" if rng.random() < config.uncertain_chance else "present"
     says_size = rng.random() < (0.25 if KINDS[claim.kind].grades else 0.7)
-    size, second = (claim.size_mm, claim.second_mm) if says_size else (None, None)
-    return Claim(claim.kind, existence, claim.organs, claim.laterality, size, second, claim.grade)
+    if says_size:
+        return replace(claim, existence=existence)
+    return replace(claim, existence=existence, size_mm=None, second_mm=None, third_mm=None)
 
 
 def _draw_normals(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from core.findings import CT_RATE_LABELS
+from core.report.mentions import read_sentence
 from core.synthesis.claims import KINDS, Claim, mirror_claim, negate_claim
 from core.synthesis.reports import NORMALITY, draw_claim, generate_reports, write_report
 from core.synthesis.sentences import STYLES, write_sentence
@@ -34,15 +35,17 @@ def test_statements_are_the_sentences_of_the_findings_in_order(reports):
 
 def test_labels_are_what_the_statements_say(reports):
     for report in reports:
-        said = {s.finding for s in report.statements if s.existence == "present" and s.finding}
+        facts = [fact for statement in report.statements for fact in statement.facts]
+        said = {s.finding for s in facts if s.existence == "present" and s.finding}
         assert {label for label, present in report.labels.items() if present} == said & set(CT_RATE_LABELS)
     assert all(any(report.labels[label] for report in reports) for label in CT_RATE_LABELS)
 
 
 def test_a_finding_is_not_both_claimed_and_denied(reports):
     for report in reports:
-        denied = {s.finding for s in report.statements if s.finding and s.existence == "absent"}
-        claimed = {s.finding for s in report.statements if s.finding and s.existence != "absent"}
+        facts = [fact for statement in report.statements for fact in statement.facts]
+        denied = {s.finding for s in facts if s.finding and s.existence == "absent"}
+        claimed = {s.finding for s in facts if s.finding and s.existence != "absent"}
         assert not denied & claimed
 
 
@@ -51,12 +54,11 @@ def test_side_and_size_of_the_claim_are_in_the_words(style):
     rng = np.random.default_rng(0)
     claim = Claim("spiculated nodule", "present", ("lung_lower_lobe_left",), "left", 23.0)
     for _ in range(40):
-        statement = write_sentence(claim, style, rng)
-        assert "left" in statement.text.lower()
-        assert "right" not in statement.text.lower()
-        assert "lower lobe" in statement.text.lower()
-        if statement.size_mm is not None:
-            assert "23 mm" in statement.text or "2.3 cm" in statement.text
+        statement = write_sentence(claim, style, rng, is_vague=False)
+        (mention,) = read_sentence(statement.text).mentions
+        assert mention.organs == ("lung_lower_lobe_left",), statement.text
+        assert mention.laterality == statement.laterality == "left"
+        assert mention.size_mm == statement.size_mm
 
 
 def test_mirroring_exchanges_sides_and_lingula_stands_for_the_middle_lobe():
@@ -81,7 +83,7 @@ def test_sizes_stay_in_the_range_of_the_kind():
 
 
 def test_a_report_of_nothing_is_a_normal_report():
-    report = write_report([], list(NORMALITY)[:2], np.random.default_rng(0))
+    report = write_report([], list(NORMALITY)[:2], np.random.default_rng(0), is_plain=True)
     assert len(report.statements) == 2
     assert not any(report.labels.values())
     assert report.impression
