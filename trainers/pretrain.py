@@ -38,7 +38,7 @@ from trainers.run_files import MODEL, TOKENIZER, list_left_out, record_run
 from trainers.run_log import BAD_STUDIES
 from trainers.sources import RecipeStudies
 from trainers.splits import SPLITS, SplitConfig, write_split
-from trainers.stage import leave_stage, trainable_names
+from trainers.stage import Stage, enter_stage, leave_stage, trainable_names
 from trainers.studies import SYNTHETIC, StudiesRequest, StudySets, open_studies
 from trainers.synthetic import SyntheticConfig
 from trainers.validation import Watch
@@ -70,6 +70,8 @@ class PretrainConfig:
     init: tuple[Path, ...] = ()
     """Published weights, converted ones or earlier runs to start from, one after the other: a model of this recipe, or
     encoders for its own (docs/weights.md). What fits is loaded, the encoder must."""
+    stages: tuple[str, ...] = ()
+    """Only these of the preset's stages, in its order, such as contrast normality; none = all."""
     cache_text: bool = False
     """Keep in out/findings what a frozen text encoder makes of each findings text (recipe asap), in half precision."""
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -91,7 +93,7 @@ def pretrain(config: PretrainConfig) -> Path:
     tokenizer = _tokenizer(config, preset)
     model_config = _model_config(config, tokenizer)
     request = StudiesRequest(config.data, config.view, config.reports, config.synthetic, config.out, config.split)
-    sets = open_studies(request, recipe, preset.stages, model_config, tokenizer)
+    sets = open_studies(request, recipe, wanted_stages(preset, config), model_config, tokenizer)
     is_main = PartialState(cpu=config.loop.cpu).is_main_process
     torch.manual_seed(config.loop.seed)
     model = recipe.build(model_config)
@@ -140,9 +142,9 @@ def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: Pretra
 
     Stages that are done are read from their last checkpoint.
     """
-    stages, loop, out = recipe.preset(config.preset).stages, config.loop, config.out
-    watch = Watch(sets.val, recipe.heat, recipe.before_epoch)
-    if len(stages) == 1:
+    preset, loop, out = recipe.preset(config.preset), config.loop, config.out
+    stages, watch = wanted_stages(preset, config), Watch(sets.val, recipe.heat, recipe.before_epoch)
+    if len(preset.stages) == 1:
         return train(model, sets.train, loop, out, stages[0], watch)
     trainable = trainable_names(model)
     for stage in stages:
@@ -153,12 +155,24 @@ def run_stages(model: nn.Module, sets: StudySets, recipe: Recipe, config: Pretra
                 raise ConfigError(
                     f"Stage {stage.name} starts from {stage.init_from}, which left no checkpoint in {out}."
                 )
+            enter_stage(model, Stage(stage.init_from))  # its weights may hold what only that stage keeps
             load_strictly(model, read_weights(begun / WEIGHTS)[0], f"{stage.init_from}/{begun.name}")
+            leave_stage(model, trainable)
         for studies in (sets.train, sets.val):
             if isinstance(studies, RecipeStudies):
                 studies.want(stage.requires)
         model = train(model, sets.train, loop, out / stage.name, stage, watch)
+    leave_stage(model, trainable)
     return model
+
+
+def wanted_stages(preset: Preset, config: PretrainConfig) -> tuple[Stage, ...]:
+    """The stages of a run, in the preset's order; ConfigError for one that the preset does not have."""
+    known = [stage.name for stage in preset.stages]
+    unknown = [name for name in config.stages if name not in known]
+    if unknown:
+        raise ConfigError(f"Preset {config.preset} has no stage {unknown[0]!r}; expected some of {', '.join(known)}.")
+    return tuple(stage for stage in preset.stages if not config.stages or stage.name in config.stages)
 
 
 def _tokenizer(config: PretrainConfig, preset: Preset) -> ReportTokenizer:

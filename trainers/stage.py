@@ -37,7 +37,10 @@ def trainable_names(model: nn.Module) -> frozenset[str]:
 
 
 def leave_stage(model: nn.Module, trainable: frozenset[str]) -> None:
-    """Let exactly the weights of these names train again."""
+    """Let exactly the weights of these names train again, and drop what a model keeps for its stage only."""
+    end_stage = getattr(model, "end_stage", None)
+    if end_stage is not None:
+        end_stage()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trainable)
 

@@ -31,7 +31,7 @@ from core.models.organ_text import (
 from core.models.paired_pool import PairedPool
 from core.models.text import TextEncoder
 from core.models.token_sets import TokenSets, token_sets
-from core.models.view_contrast import Views, view_contrast
+from core.models.view_contrast import OrganQueue, Views, view_contrast
 from core.models.visd_config import VISDConfig
 from core.models.visd_encoders import LevelEncoder, build_encoder
 
@@ -89,11 +89,12 @@ def take_organs(level: Tensor, flags: Tensor) -> OrganTokens:
 
 
 class Teacher(nn.Module):
-    """A copy of encoder and pooling that follows them slowly."""
+    """A copy of encoder and pooling that follows them slowly, and what it saw last if that is wanted."""
 
-    def __init__(self, visual_encoder: LevelEncoder, pool: PairedPool) -> None:
+    def __init__(self, visual_encoder: LevelEncoder, pool: PairedPool, config: VISDConfig) -> None:
         super().__init__()
         self.visual_encoder, self.pool = copy.deepcopy(visual_encoder), copy.deepcopy(pool)
+        self.queue = OrganQueue(config.queue, len(config.organs), config.embed) if config.queue else None
         self.requires_grad_(False)
 
     @torch.no_grad()
@@ -127,10 +128,14 @@ class VISD(nn.Module):
         if name not in TRAINED:
             raise ConfigError(f"ViSD-Boost has no stage {name!r}; expected one of {', '.join(TRAINED)}.")
         self.stage = name
-        self.teacher = Teacher(self.visual_encoder, self.pool) if name == "contrast" else None
+        self.teacher = Teacher(self.visual_encoder, self.pool, self.config) if name == "contrast" else None
         for parameter_name, parameter in self.named_parameters():
             parameter.requires_grad_(parameter_name.startswith(TRAINED[name]))
         self.train(self.training)
+
+    def end_stage(self) -> None:
+        """Drop what only training needs: the weights are then those of the config, whichever stage ended."""
+        self.set_stage("alignment")
 
     def train(self, mode: bool = True) -> "VISD":
         """Frozen parts stay in evaluation: no dropout, no running statistics, no codebook updates."""
@@ -212,7 +217,7 @@ class VISD(nn.Module):
         views = Views(online, momentum, usable, batch["organ_abnormal"] > 0)
         gather = plan_gather(len(usable), self.config.gather, usable.device)
         with torch.autocast(usable.device.type, enabled=False):  # bf16 over 0.07 would be a coarse staircase
-            return {"contrast": view_contrast(views, self.temperature(), gather)}
+            return {"contrast": view_contrast(views, self.temperature(), gather, self.teacher.queue)}
 
     def _normality(self, batch: TensorMap) -> dict[str, Tensor]:
         """Stage 2: restore the tokens of organs that are intact and known to be normal."""

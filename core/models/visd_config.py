@@ -43,6 +43,8 @@ class VISDConfig:
     """Of both contrasts."""
     momentum: float = 0.995
     """How much of itself the teacher of stage 1 keeps at each step."""
+    queue: int = 0
+    """Stage 1: studies of earlier steps whose organs, as the teacher saw them, are compared with as well; 0 = none."""
     states: Literal["impression", "file"] = "impression"
     """Which organs are abnormal: those that the impression mentions, or what organ_state.json says, as in the paper."""
     gather: GatherMode = "full_grad"
@@ -60,8 +62,8 @@ class VISDConfig:
             raise ConfigError(f"organs is {self.organs}; expected at least one name, each once.")
         if self.backbone == "vit" and self.vit.image_size != self.image_size:
             raise ConfigError(f"The ViT is for crops of {self.vit.image_size}, image_size is {self.image_size}.")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum is {self.momentum}; expected [0, 1).")
+        if not 0 <= self.momentum < 1 or self.queue < 0:
+            raise ConfigError(f"momentum is {self.momentum}, queue {self.queue}; expected [0, 1) and 0 or more.")
 
     @property
     def patch_size(self) -> Size3:

@@ -28,7 +28,8 @@ class RecipeModel(Protocol):
     """What every recipe's model offers beside being an nn.Module built from one frozen dataclass `config`.
 
     A model with several stages also has `set_stage(name)`, which freezes and unfreezes its parts; it is called before
-    training begins, after any weights are loaded. One with slow copies has `after_step()`, called after each step.
+    training begins, after any weights are loaded. `end_stage()`, where there is one, drops what only a
+    stage needs. One with slow copies has `after_step()`, called after each step.
     """
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

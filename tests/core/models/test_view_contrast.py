@@ -6,7 +6,7 @@ from gloo_ranks import run_ranks
 from torch.nn import functional as F
 
 from core.models.contrast import plan_gather
-from core.models.view_contrast import Views, view_contrast, view_targets
+from core.models.view_contrast import OrganQueue, Views, view_contrast, view_targets
 
 
 def draw_views(samples: int = 5, organs: int = 2) -> Views:
@@ -75,6 +75,65 @@ def test_order_of_the_batch_does_not_matter(order):
     gather = plan_gather(5, "none")
     tau = torch.tensor(0.1)
     torch.testing.assert_close(view_contrast(shuffled, tau, gather), view_contrast(views, tau, gather))
+
+
+def rows_of(views: Views, rows: slice) -> Views:
+    return Views(*(part[rows] for part in views))
+
+
+def test_a_queue_compares_with_the_newest_studies_before():
+    """Five studies one by one with room for two: each meets itself and the two before it, as the formula has it."""
+    views, tau, queue = draw_views(), 0.1, OrganQueue(2, 2, 4)
+    for step in range(5):
+        own = rows_of(views, slice(step, step + 1))
+        found = view_contrast(own, torch.tensor(tau), plan_gather(1, "none"), queue)
+        together = rows_of(views, slice(max(0, step - 2), step + 1))
+        total, count = torch.zeros(()), 0
+        for j in range(2):
+            members = [k for k in range(len(together.usable)) if together.usable[k, j]]
+            if not own.usable[0, j]:
+                continue
+            normals = [k for k in members if not together.abnormal[k, j]]
+            positives = [len(together.usable) - 1] if own.abnormal[0, j] else normals
+            similar = {k: (own.online[0, j] @ together.momentum[k, j] / tau).exp() for k in members}
+            total += -sum((similar[k] / sum(similar.values())).log() for k in positives) / len(positives)
+            count += 1
+        torch.testing.assert_close(found, total / max(1, count))
+
+
+def test_a_queue_stays_as_it_is_in_evaluation_and_takes_the_end_of_a_larger_batch():
+    views, tau, gather = draw_views(), torch.tensor(0.1), plan_gather(5, "none")
+    queue = OrganQueue(3, 2, 4).eval()
+    torch.testing.assert_close(view_contrast(views, tau, gather, queue), view_contrast(views, tau, gather))
+    assert not queue.usable.any()
+    queue.train()
+    online = views.online.clone().requires_grad_()
+    view_contrast(views._replace(online=online), tau, gather, queue).backward()
+    assert online.grad.isfinite().all()
+    order = sorted(range(3), key=lambda place: float(queue.vectors[place, 0] @ views.momentum[2, 0]), reverse=True)
+    assert torch.equal(queue.vectors[order[0]], views.momentum[2])
+    assert {tuple(row.flatten().tolist()) for row in queue.vectors} == {
+        tuple(row.flatten().tolist()) for row in views.momentum[2:]
+    }
+
+
+def fill_a_share(rank: int) -> dict[str, torch.Tensor]:
+    """One of two processes, two steps: its second loss, and what its queue holds."""
+    rows, queue = slice(0, 3) if rank == 0 else slice(3, 5), OrganQueue(8, 2, 4)
+    own, losses = rows_of(draw_views(), rows), []
+    for _ in range(2):
+        gather = plan_gather(len(own.online), "local_grad")
+        losses.append(view_contrast(own, torch.tensor(0.1), gather, queue))
+    return {"loss": losses[1], "vectors": queue.vectors}
+
+
+def test_processes_keep_one_queue_of_all_their_studies(tmp_path):
+    views, queue, gather = draw_views(), OrganQueue(8, 2, 4), plan_gather(5, "none")
+    whole = [view_contrast(views, torch.tensor(0.1), gather, queue) for _ in range(2)]
+    found = run_ranks(2, fill_a_share, tmp_path)
+    torch.testing.assert_close(torch.stack([part["loss"] for part in found]).mean(), whole[1])
+    for part in found:
+        torch.testing.assert_close(part["vectors"], queue.vectors)
 
 
 def work_on_a_share(rank: int) -> dict[str, torch.Tensor]:

@@ -189,6 +189,20 @@ def test_the_teacher_starts_as_the_encoder_and_follows_it_slowly(model, batch):
     assert not any(p.requires_grad for p in model.teacher.parameters())
 
 
+def test_a_queue_belongs_to_the_teacher_and_fills_as_it_trains():
+    torch.manual_seed(0)
+    model, batch = VISD(replace(tiny_vit(30), queue=6)), draw_batch(tiny_vit(30))
+    plain = set(model.state_dict())
+    model.train()
+    model.set_stage("contrast")
+    first, again = (float(model(batch)["contrast"].detach()) for _ in range(2))
+    assert int(model.teacher.queue.seen) == 2 * len(batch["image"])
+    assert again > first, "more studies to be told from"
+    assert any("queue" in name for name in model.state_dict())
+    model.end_stage()
+    assert set(model.state_dict()) == plain
+
+
 def test_the_teacher_leaves_with_its_stage(model):
     plain = set(model.state_dict())
     model.set_stage("contrast")

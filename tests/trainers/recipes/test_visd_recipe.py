@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from core.errors import ConfigError
 from core.models.checkpoint import read_weights
 from core.models.model_file import LoadedModel, load_model
 from core.models.tokens import train_wordpiece
@@ -18,7 +20,7 @@ from core.models.visd import VISD
 from core.models.visd_config import VISDConfig
 from core.structures import BY_NAME
 from trainers.batch import check_batch, collate
-from trainers.pretrain import PretrainConfig, pretrain, read_options
+from trainers.pretrain import PretrainConfig, pretrain, read_options, run_stages
 from trainers.recipes.visd import RECIPE, STAGES
 from trainers.resume import WEIGHTS, latest_checkpoint
 from trainers.run_files import MODEL
@@ -123,6 +125,28 @@ def test_a_stopped_stage_goes_on_with_its_teacher_bit_for_bit(folder, tmp_path):
     assert middle.name < last.name
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.training
+def test_a_run_that_ends_before_the_last_stage_leaves_a_model_that_opens(folder, tmp_path):
+    """Without the teacher of stage 1, with the weights that its encoder ended with."""
+    short = ("--loop.optim.steps", "4", "--loop.optim.warmup-steps", "1", "--stages", "contrast")
+    loaded = load_model(pretrain(a_run(folder, tmp_path, *short)), "visd", VISDConfig, VISD)
+    kept = read_weights(latest_checkpoint(tmp_path / "contrast") / WEIGHTS)[0]
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+    assert not (tmp_path / "alignment").exists()
+    begun = replace(STAGES[2], init_from="contrast", length=0.5)
+    recipe = replace(RECIPE, presets={"tiny": replace(RECIPE.preset("tiny"), stages=(STAGES[0], begun))})
+    config = replace(a_run(folder, tmp_path, *short), preset="tiny", stages=("alignment",))
+    request = StudiesRequest(str(folder), config.view, config.reports, SyntheticConfig(), config.out, config.split)
+    sets = open_studies(request, recipe, (begun,), loaded.model.config, loaded.tokenizer)
+    model = VISD(loaded.model.config)
+    model.set_stage("contrast")
+    run_stages(model, sets, recipe, config)
+    assert model.teacher is None
+    with pytest.raises(ConfigError, match="no stage 'contrst'; expected some of contrast, normality, alignment"):
+        pretrain(a_run(folder, tmp_path / "other", "--stages", "contrst"))
 
 
 def test_a_stage_reads_only_what_it_needs(folder, tmp_path):
