@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from asap_viewer.heat_files import describe_sentence, heat_name, raw_heat_name
 from asap_viewer.panels import FactsPanel
 from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
 from asap_viewer.served import FileBlob
@@ -20,7 +21,7 @@ from asap_viewer.words import fact
 from asap_viewer.workflow import groundings_of
 from core.errors import StudyError
 from core.export.nifti import nifti_bytes
-from core.grounding.readout import heat_on_source, peak_on_source
+from core.grounding.readout import heat_on_source, peak_on_source, raw_heat_on_source
 from core.progress import Progress
 
 MASKS, SEG, HEAT, NOTES = "Organ masks (NIfTI)", "Organ masks (DICOM SEG)", "Heat maps and scores", "Annotations"
@@ -109,31 +110,20 @@ def _seg_bytes(case: Case) -> bytes:
 
 
 def _heat_archive(case: Case, engine: str, progress: Progress) -> bytes:
-    """grounding.json and one NIfTI per sentence, as `asap_viewer ground` writes them, zipped."""
+    """grounding.json and two NIfTI per sentence, as `asap_viewer ground` writes them, zipped."""
     found = groundings_of(case, engine)
     if not found:
         raise StudyError("No sentence has been looked for yet. Press “Find sentences” in the Report tab first.")
     files: dict[str, bytes | Path] = {}
-    peaks = []
+    rows = []
     for at, one in enumerate(found):
         progress(at / len(found), f"Sentence {at + 1} of {len(found)}")
-        name = f"sentence_{one.index:02d}.nii.gz"
-        heat = heat_on_source(one, case.volume)
-        files[name] = nifti_bytes(heat, case.volume.source)
-        peaks.append(peak_on_source(heat, one, case.volume))
-    rows = [
-        {
-            "index": one.index,
-            "text": one.text,
-            "peak_ras_mm": case.volume.source.to_mm(peak).round(2).tolist(),
-            "peak_voxel": peak,
-            "score": one.score,
-            "margin": one.margin,
-            "probability": one.probability,
-            "organs": one.organs,
-        }
-        for one, peak in zip(found, peaks, strict=True)
-    ]
+        both = []
+        for name, heat_of in ((heat_name, heat_on_source), (raw_heat_name, raw_heat_on_source)):
+            heat = heat_of(one, case.volume)
+            files[name(one.index)] = nifti_bytes(heat, case.volume.source)
+            both.append(peak_on_source(heat, one, case.volume))
+        rows.append(describe_sentence(one, case.volume, both[0], both[1]))
     document = {"engine": engine, "content_hash": case.volume.content_hash, "sentences": rows}
     files["grounding.json"] = json.dumps(document, indent=1).encode()
     return _zipped(files)

@@ -1,6 +1,7 @@
 """What can be done with an open case, step by step. No gradio: the page and the tests call the same functions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from core.errors import ReportError
 from core.grounding.engine import GroundingEngine, PatchFeatures
 from core.grounding.findings18 import FindingScore, judge_organs, score_findings
 from core.grounding.heatmap import SentenceGrounding
-from core.grounding.readout import Canvas, SentenceQuery, ground_sentences, make_canvas
+from core.grounding.query import query_of
+from core.grounding.readout import Canvas, ground_sentences, make_canvas
 from core.progress import Progress, part_of, silent
 from core.reading.limits import ReadLimits
 from core.reading.study import HuFix, open_study
 from core.report.parse import negate_sentence, parse_report
-from core.report.parsed import ParsedReport, Sentence
+from core.report.parsed import ParsedReport
 from core.vqa.evidence import Answer, CaseEvidence
 
 MAX_FREE_TEXT = 500
@@ -67,11 +69,6 @@ def canvas_of(case: Case, engine: GroundingEngine, progress: Progress = silent) 
     return features, make_canvas(case.volume, features, case.masks)
 
 
-def query_of(sentence: Sentence) -> SentenceQuery:
-    """What to look for when a report says `sentence`."""
-    return SentenceQuery(sentence.index, sentence.text, negate_sentence(sentence.text), sentence.organs)
-
-
 def ground_report(case: Case, engine: GroundingEngine, progress: Progress = silent) -> tuple[SentenceGrounding, ...]:
     """Every sentence of the case's report, found in its CT."""
     if case.report is None:
@@ -93,9 +90,9 @@ def ground_text(case: Case, engine: GroundingEngine, text: str, progress: Progre
     if known is not None:
         return known
     features, canvas = canvas_of(case, engine, part_of(progress, 0.0, 0.9))
-    asked = parse_report(text).sentences[0]
+    asked = query_of(parse_report(text).sentences[0])
     others = case.report.sentences if case.report else ()
-    queries = [SentenceQuery(0, text, negate_sentence(text), asked.organs), *map(query_of, others)]
+    queries = [replace(asked, index=0, text=text, negation=negate_sentence(text)), *map(query_of, others)]
     found = ground_sentences(engine, features, canvas, queries)[0]
     case.groundings[engine.name, text] = found
     return found

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from core.grounding.heatmap import SentenceGrounding
 
 MANIFEST = "grounding.json"
-Peaks = list[tuple[int, int, int]]
-"""The hottest voxel of each heat map, in the axes of the CT's file."""
+Voxel = tuple[int, int, int]
+Peaks = list[tuple[Voxel, Voxel]]
+"""The hottest voxels of each sentence's heat and raw heat, in the axes of the CT's file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> dict[str, Any]:
-    """Write one heat map per sentence and `grounding.json`; return what stands in it."""
+    """Write two heat maps per sentence and `grounding.json`; return what stands in it."""
     text = read_text(arguments.report)
     with folder_for_results(arguments.out):
         return _ground(arguments, text, settings, progress)
@@ -83,52 +85,43 @@ class Stopwatch:
         self._last = now
 
 
-def _file_name(index: int) -> str:
-    return f"sentence_{index:02d}.nii.gz"
-
-
 def _write_heat(folder: Path, case: "Case", found: "Sequence[SentenceGrounding]", progress: Progress) -> Peaks:
-    """One float32 NIfTI in [0, 1] per sentence on the grid of the CT's file; returns their hottest voxels."""
+    """Two float32 NIfTI in [0, 1] per sentence on the grid of the CT's file; returns their hottest voxels."""
+    from asap_viewer.heat_files import heat_name, raw_heat_name
     from core.export.nifti import write_nifti
-    from core.grounding.readout import heat_on_source, peak_on_source
+    from core.grounding.readout import heat_on_source, peak_on_source, raw_heat_on_source
 
     peaks = []
     for at, one in enumerate(found):
         progress(at / len(found), f"Writing sentence {one.index}")
+        kept, raw = folder / heat_name(one.index), folder / raw_heat_name(one.index)
         heat = heat_on_source(one, case.volume)
-        write_nifti(folder / _file_name(one.index), heat, case.volume.source, f"sentence {one.index}")
-        peaks.append(peak_on_source(heat, one, case.volume))
+        write_nifti(kept, heat, case.volume.source, f"sentence {one.index}, {one.constraint.words}")
+        peak = raw_peak = peak_on_source(heat, one, case.volume)
+        if one.map.heat is one.map.anywhere:
+            shutil.copyfile(kept, raw)
+        else:
+            heat = raw_heat_on_source(one, case.volume)
+            write_nifti(raw, heat, case.volume.source, f"sentence {one.index}, raw heat")
+            raw_peak = peak_on_source(heat, one, case.volume)
+        peaks.append((peak, raw_peak))
     return peaks
 
 
 def _drop_stale(target: Path, fresh: Path) -> None:
     """Delete heat maps of an earlier, longer report, so that the folder holds one run only."""
-    for path in target.glob("sentence_*.nii.gz"):
+    for path in [*target.glob("sentence_*.nii.gz"), *target.glob("raw_sentence_*.nii.gz")]:
         if not (fresh / path.name).exists():
             path.unlink()
 
 
 def _describe(case: "Case", found: "Sequence[SentenceGrounding]", peaks: Peaks, engine: str) -> dict[str, Any]:
+    from asap_viewer.heat_files import describe_sentence
+
     masks = case.masks
     return {
         "engine": engine,
         "masks": {"engine": masks.engine, "missing": masks.missing, "notes": list(masks.notes)} if masks else None,
         "warnings": list(case.study.receipt.warnings),
-        "sentences": [_describe_one(case, one, peak) for one, peak in zip(found, peaks, strict=True)],
-    }
-
-
-def _describe_one(case: "Case", one: "SentenceGrounding", peak: tuple[int, int, int]) -> dict[str, Any]:
-    return {
-        "index": one.index,
-        "text": one.text,
-        "file": _file_name(one.index),
-        "peak_ras_mm": [round(float(value), 2) for value in case.volume.source.to_mm(peak)],
-        "peak_voxel": list(peak),
-        "score": round(one.score, 6),
-        "negated_score": round(one.negated_score, 6),
-        "margin": round(one.margin, 6),
-        "probability": round(one.probability, 6),
-        "support": one.support,
-        "organs": one.organs,
+        "sentences": [describe_sentence(one, case.volume, *hottest) for one, hottest in zip(found, peaks, strict=True)],
     }

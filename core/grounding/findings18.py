@@ -21,7 +21,7 @@ USUAL_ORGANS: dict[str, tuple[str, ...]] = {
     "Lung nodule": ("lung",),
     "Lung opacity": ("lung",),
     "Pulmonary fibrotic sequela": ("lung",),
-    "Pleural effusion": ("pleura", "lung"),
+    "Pleural effusion": ("pleura",),
     "Mosaic attenuation pattern": ("lung",),
     "Peribronchial thickening": ("lung", "airway"),
     "Consolidation": ("lung",),

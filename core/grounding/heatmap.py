@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from core.grounding.constraint import UNCONSTRAINED, Constraint
 from core.volume import Grid
 
 Support = Literal["supported", "no support", "cannot tell"]
@@ -18,11 +19,13 @@ class HeatMap:
     """One sentence's heat."""
 
     heat: np.ndarray
-    """(X, Y, Z) float32 in [0, 1] on `grid`, 0 where the engine saw nothing: what is drawn and exported."""
+    """(X, Y, Z) float32 in [0, 1] on `grid`, 0 where the sentence may not light up: what is drawn and exported."""
     raw: np.ndarray
     """(X, Y, Z) float32 cosine between sentence and patch, before any read-out."""
     grid: Grid
     """The engine's own (coarse) grid; `core.resample.resample` brings it to any other."""
+    anywhere: np.ndarray
+    """(X, Y, Z) float32 in [0, 1]: raw heat, the same read-out kept to nothing; 0 where the engine saw nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,17 @@ class SentenceGrounding:
     """Chance in [0, 1] that the sentence is right about this CT, as far as the engine can tell."""
     organs: dict[str, float] = field(default_factory=dict)
     """Structure -> share of the heat inside it; sums to at most 1."""
+    constraint: Constraint = UNCONSTRAINED
+    """What the heat was kept to, and why."""
+    is_spot: bool = True
+    """The sentence points at something; False = it calls organs normal or denies a finding, and they are lit whole."""
+    raw_peak_ras_mm: tuple[float, float, float] | None = None
+    """Where the raw heat is hottest; None where there is no heat."""
+
+    @property
+    def is_lit_whole(self) -> bool:
+        """Whether the organs it names are lit as a whole, and no place in them is pointed at."""
+        return not self.is_spot and self.constraint.kind in ("organ", "stand-in")
 
     @property
     def margin(self) -> float:

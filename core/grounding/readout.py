@@ -5,16 +5,33 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import distance_transform_edt
 
 from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
-from core.grounding.engine import GroundingEngine, PatchFeatures
+from core.grounding.canvas import Canvas
+from core.grounding.constraint import Constraint, Region, Regions
+from core.grounding.engine import GroundingEngine, PatchFeatures, Readable
 from core.grounding.heatmap import HeatMap, SentenceGrounding
+from core.grounding.query import SentenceQuery
 from core.progress import Progress, silent
 from core.resample import lies_inside, resample, spaced_grid
-from core.structures import BY_NUMBER
+from core.structures import BY_NAME, BY_NUMBER, UNIONS
 from core.volume import Grid, Volume
+
+__all__ = [
+    "Canvas",
+    "ReadoutConfig",
+    "SentenceQuery",
+    "ground_sentences",
+    "heat_on_source",
+    "make_canvas",
+    "peak_on_source",
+    "raw_heat_on_source",
+]
+
+TISSUE_HU = -300
+"""Denser voxels are tissue or fluid."""
 
 
 @dataclass(frozen=True)
@@ -29,36 +46,17 @@ class ReadoutConfig:
     """Scores below this quantile of what is seen (of the organ, by engines that read organs) are drawn as 0, the best
     one as 1."""
     margin_mm: float = 8.0
-    """How far outside the organ it names a sentence may still light up."""
+    """How far around the organ it names the heat of a sentence fades out, in tissue that is no other organ's."""
+    lit: float = 0.5
+    """Least heat of an organ that a sentence calls normal, or clears of a finding: it is lit whole."""
 
     def __post_init__(self) -> None:
         if self.spacing_mm <= 0:
             raise ConfigError(f"spacing_mm is {self.spacing_mm}; expected a positive size in mm.")
         if not 0 <= self.floor_quantile < 1:
             raise ConfigError(f"floor_quantile is {self.floor_quantile}; expected a fraction from 0 to below 1.")
-
-
-@dataclass(frozen=True)
-class SentenceQuery:
-    """A sentence to be found in the CT."""
-
-    index: int
-    text: str
-    negation: str
-    """The same sentence saying the opposite."""
-    organs: tuple[str, ...] = ()
-    """Structures it names; heat is kept inside those that the masks contain. Empty = anywhere."""
-
-
-@dataclass(frozen=True, eq=False)
-class Canvas:
-    """The grid on which heat is drawn for one CT, and what is known about each of its voxels."""
-
-    grid: Grid
-    labels: np.ndarray
-    """(X, Y, Z) uint8 structure numbers, 0 where there are no masks."""
-    inside: np.ndarray
-    """(X, Y, Z) bool, True = inside the scan and seen by the engine."""
+        if self.margin_mm < 0 or not 0 <= self.lit <= 1:
+            raise ConfigError(f"margin_mm is {self.margin_mm}, lit {self.lit}; expected at least 0 mm, and 0 to 1.")
 
 
 def make_canvas(
@@ -70,7 +68,8 @@ def make_canvas(
     if masks is not None:
         labels = resample(masks.labels, volume.grid, grid, "nearest")
     seen = resample(features.covered.astype(np.uint8), features.grid, grid, "nearest") > 0
-    return Canvas(grid, labels, lies_inside(grid, volume.grid) & seen)
+    dense = resample(volume.hu, volume.grid, grid, "nearest", fill=-1024) > TISSUE_HU
+    return Canvas(grid, labels, lies_inside(grid, volume.grid) & seen, dense, masks)
 
 
 def ground_sentences(
@@ -87,10 +86,11 @@ def ground_sentences(
     progress(0.0, "Reading the sentences")
     vectors = engine.embed_sentences([query.text for query in queries] + [query.negation for query in queries])
     told = Told(engine, features, queries, vectors[: len(queries)], vectors[len(queries) :])
+    regions = Regions(canvas, config.margin_mm)
     groundings = []
     for at, query in enumerate(queries):
         progress(at / len(queries), f"Sentence {at + 1} of {len(queries)}")
-        groundings.append(_ground_one(told, at, query, canvas, config))
+        groundings.append(_ground_one(told, at, canvas, regions.of(query.places), config))
     return tuple(groundings)
 
 
@@ -104,48 +104,101 @@ class Told(NamedTuple):
     negations: np.ndarray  # (S, D) of their opposites
 
 
-def _ground_one(told: Told, at: int, query: SentenceQuery, canvas: Canvas, config: ReadoutConfig) -> SentenceGrounding:
+class Scores(NamedTuple):
+    """One sentence against every voxel of the canvas: (X, Y, Z) float32 each."""
+
+    cosine: np.ndarray  # with the sentence
+    contrasted: np.ndarray  # with what sets it apart from the others
+    negated: np.ndarray  # with its negation
+
+
+def _ground_one(told: Told, at: int, canvas: Canvas, region: Region, config: ReadoutConfig) -> SentenceGrounding:
     """One sentence: its scores on the canvas, and what is read off them."""
-    features, readable = told.features, told.features.readable(query.organs)
-    region, seen = _region_of(query.organs, canvas, config), canvas.inside
+    query, features = told.queries[at], told.features
+    readable, seen = features.readable(query.organs), canvas.inside
     if readable.organ is not None:
         seen = seen & (resample(readable.covered.astype(np.uint8), features.grid, canvas.grid, "nearest") > 0)
-        region = region & seen
-    if not region.any():
-        return _nothing_to_see(query, canvas)
+    region = region._replace(core=region.core & seen)
+    if not region.core.any():
+        return _nothing_to_see(query, canvas, region.constraint)
+    scores = _scores_of(told, at, readable, canvas, config)
+    peak, free_peak = (_hottest(scores.contrasted, allowed) for allowed in (region.core, seen))
+    point, judged = _point(canvas, peak), (float(scores.cosine[peak]), float(scores.negated[peak]))
+    heat = _heat_of(scores.contrasted, seen, region, query, config)
+    return SentenceGrounding(
+        query.index,
+        query.text,
+        HeatMap(heat.heat, scores.cosine, canvas.grid, heat.anywhere),
+        point,
+        *judged,
+        told.engine.presence_probability(*_judged(told, at, readable, point, judged)),
+        _share_per_organ(heat.heat, canvas.labels),
+        region.constraint,
+        query.places.is_spot,
+        _point(canvas, free_peak),
+    )
+
+
+def _scores_of(told: Told, at: int, readable: Readable, canvas: Canvas, config: ReadoutConfig) -> Scores:
     rest = config.contrast * _mean_of_others(told, at)
     asked = np.stack([told.vectors[at], told.vectors[at] - rest, told.negations[at]])
     cosine = np.einsum("xyzd,sd->sxyz", readable.vectors, asked)
     if readable.organ is not None:
-        cosine = _extend(cosine, readable.covered, features.grid)
-    raw, contrasted, negated = (resample(score, features.grid, canvas.grid) for score in cosine)
-    heat = _heat_from(contrasted, region, seen, config.floor_quantile)
-    peak = np.unravel_index(int(np.argmax(np.where(region, contrasted, -np.inf))), heat.shape)
-    x, y, z = canvas.grid.to_mm(peak)
-    score, negated_score = float(raw[peak]), float(negated[peak])
-    judged = (score, negated_score)
-    if features.organs is not None and readable.organ is not None:  # what it was trained on: the organ as a whole
-        whole = features.organs.whole[readable.organ[features.grid.nearest_voxel((x, y, z))]]
-        judged = (float(whole @ told.vectors[at]), float(whole @ told.negations[at]))
-    return SentenceGrounding(
-        query.index,
-        query.text,
-        HeatMap(heat, raw, canvas.grid),
-        (float(x), float(y), float(z)),
-        score,
-        negated_score,
-        told.engine.presence_probability(*judged),
-        _share_per_organ(heat, canvas.labels),
-    )
+        cosine = _extend(cosine, readable.covered, told.features.grid)
+    return Scores(*(resample(score, told.features.grid, canvas.grid) for score in cosine))
 
 
-def _nothing_to_see(query: SentenceQuery, canvas: Canvas) -> SentenceGrounding:
+def _hottest(scores: np.ndarray, allowed: np.ndarray) -> tuple[np.intp, ...]:
+    return np.unravel_index(int(np.argmax(np.where(allowed, scores, -np.inf))), scores.shape)
+
+
+class _Heat(NamedTuple):
+    """Heat (X, Y, Z) float32 in [0, 1]."""
+
+    heat: np.ndarray  # kept inside the region
+    anywhere: np.ndarray  # raw
+
+
+def _heat_of(
+    contrasted: np.ndarray, seen: np.ndarray, region: Region, query: SentenceQuery, config: ReadoutConfig
+) -> _Heat:
+    """Heat of a sentence: warmest where it points to, or all of an organ lit that it calls normal."""
+    anywhere = _heat_from(contrasted, seen, seen, config.floor_quantile)
+    if region.constraint.kind == "none":
+        return _Heat(anywhere, anywhere)
+    heat = _heat_from(contrasted, region.core, seen, config.floor_quantile)
+    if not query.places.is_spot and region.constraint.kind != "side":
+        lit = config.lit + (1 - config.lit) * heat
+        return _Heat(np.where(region.core, lit, np.float32(0)).astype(np.float32), anywhere)
+    return _Heat(np.where(seen, region.keep(heat), np.float32(0)), anywhere)
+
+
+def _judged(
+    told: Told, at: int, readable: Readable, point: tuple[float, float, float], scores: tuple[float, float]
+) -> tuple[float, float]:
+    """The score and the negation's that presence is read from; of the whole organ where an engine was trained so."""
+    organs = told.features.organs
+    if organs is None or readable.organ is None:
+        return scores
+    whole = organs.whole[readable.organ[told.features.grid.nearest_voxel(point)]]
+    return float(whole @ told.vectors[at]), float(whole @ told.negations[at])
+
+
+def _point(canvas: Canvas, voxel: tuple[np.intp, ...]) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in canvas.grid.to_mm(voxel))
+    return x, y, z
+
+
+def _nothing_to_see(query: SentenceQuery, canvas: Canvas, constraint: Constraint) -> SentenceGrounding:
     """A sentence about an organ that the engine has no idea of, or that is not in its view: no heat, no opinion."""
     empty = np.zeros(canvas.grid.shape, np.float32)
-    named = np.isin(canvas.labels, [number for organ in query.organs for number in _numbers_near(organ)])
+    named = canvas.mask(*(name for name in constraint.kept if name in BY_NAME or name in UNIONS))
     middle = canvas.grid.to_mm(np.argwhere(named).mean(axis=0)) if named.any() else canvas.grid.centre_mm
     x, y, z = (float(value) for value in middle)
-    return SentenceGrounding(query.index, query.text, HeatMap(empty, empty, canvas.grid), (x, y, z), 0.0, 0.0, 0.5)
+    heat = HeatMap(empty, empty, canvas.grid, empty)
+    return SentenceGrounding(
+        query.index, query.text, heat, (x, y, z), 0.0, 0.0, 0.5, {}, constraint, query.places.is_spot
+    )
 
 
 def _mean_of_others(told: Told, at: int) -> np.ndarray:
@@ -155,31 +208,6 @@ def _mean_of_others(told: Told, at: int) -> np.ndarray:
         other for other, query in enumerate(told.queries) if other != at and told.features.are_rivals(own, query.organs)
     ]
     return told.vectors[rivals].mean(axis=0) if rivals else np.zeros_like(told.vectors[at])
-
-
-def _region_of(organs: tuple[str, ...], canvas: Canvas, config: ReadoutConfig) -> np.ndarray:
-    """Where a sentence may light up: (X, Y, Z) bool, True = allowed. Everything seen if no organ is known."""
-    member = np.zeros(256, bool)
-    for organ in organs:
-        member[_numbers_near(organ)] = True
-    named = member[canvas.labels]
-    if not named.any():
-        return canvas.inside
-    steps = int(np.ceil(config.margin_mm / config.spacing_mm))
-    allowed = binary_dilation(named, iterations=steps) & canvas.inside
-    return allowed if allowed.any() else canvas.inside
-
-
-def _numbers_near(organ: str) -> list[int]:
-    """Label numbers that stand for an organ; a pleural space without a mask stands at its lung."""
-    from core.structures import parts_of
-
-    stand_in = {"pleura_left": "lung_left", "pleura_right": "lung_right", "pleura": "lung", "pericardium": "heart"}
-    stand_in |= {"coronary_arteries": "heart"}
-    numbers = set(parts_of(organ))
-    if organ in stand_in:
-        numbers |= parts_of(stand_in[organ])
-    return sorted(numbers)
 
 
 def _extend(scores: np.ndarray, covered: np.ndarray, grid: Grid) -> np.ndarray:
@@ -192,11 +220,11 @@ def _extend(scores: np.ndarray, covered: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _heat_from(score: np.ndarray, region: np.ndarray, seen: np.ndarray, floor_quantile: float) -> np.ndarray:
-    """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best allowed voxel 1, outside 0."""
+    """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best voxel of the region 1; 0 unseen."""
     best = float(score[region].max())
     floor = min(float(np.quantile(score[seen], floor_quantile)), best - 1e-6)
     heat = np.clip((score - floor) / (best - floor), 0.0, 1.0)
-    return np.where(region, heat, 0.0).astype(np.float32)
+    return np.where(seen, heat, 0.0).astype(np.float32)
 
 
 def _share_per_organ(heat: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -208,12 +236,17 @@ def _share_per_organ(heat: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def heat_on_source(grounding: SentenceGrounding, volume: Volume) -> np.ndarray:
-    """Heat (I, J, K) float32 in [0, 1] on the grid of the CT's own file, 0 outside the engine's view."""
+    """Heat (I, J, K) float32 in [0, 1] on the grid of the CT's own file, 0 outside of where it may lie."""
     return volume.to_source(resample(grounding.map.heat, grounding.map.grid, volume.grid))
 
 
+def raw_heat_on_source(grounding: SentenceGrounding, volume: Volume) -> np.ndarray:
+    """Raw heat (I, J, K) float32 in [0, 1], kept to nothing, on the grid of the CT's own file."""
+    return volume.to_source(resample(grounding.map.anywhere, grounding.map.grid, volume.grid))
+
+
 def peak_on_source(heat: np.ndarray, grounding: SentenceGrounding, volume: Volume) -> tuple[int, int, int]:
-    """Voxel (i, j, k) of the CT's own file where `heat`, (I, J, K) from `heat_on_source`, is hottest.
+    """Voxel (i, j, k) of the CT's own file where `heat`, (I, J, K) on the file's grid, is hottest.
 
     Of voxels that are equally hot the one nearest to the grounding's peak is taken, then the lowest in patient mm, so
     that copies of one CT stored along other axes agree. A map that is nowhere warm has its peak at the grounding's.

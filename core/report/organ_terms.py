@@ -31,6 +31,7 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
         "posterior segment",
         "apical",
         "apex",
+        "biapical",
         "apicoposterior|apico posterior",
     ),
     "lung_lower_lobe_{side}": (
@@ -40,6 +41,7 @@ ORGAN_TERMS: dict[str, tuple[str, ...]] = {
         "posterobasal|laterobasal|anterobasal|mediobasal",
         "posterior|lateral|anterior|medial basal",
         "basal segment",
+        "basal|basilar|bibasal|bibasilar",
         "lower lobe basal",
     ),
     "lung_middle_lobe_right": (

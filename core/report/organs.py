@@ -103,7 +103,7 @@ def _mention(words: list[str], span: Span) -> OrganMention:
     elif span.key.endswith(("_left", "_right")):
         side = "left" if span.key.endswith("_left") else "right"
     elif span.key in ("airway", "thyroid_gland"):  # paired parts of one structure
-        side = single_side(side_words(words, span.start, span.end)) or _side_before(words, span)
+        side = single_side(side_words(words, span.start, span.end)) or side_before(words, span.start)
     return OrganMention(names_with_side(span.key, side), side, span.start, span.end, _kind(words, span))
 
 
@@ -116,7 +116,7 @@ def _kind(words: list[str], span: Span) -> str:
 
 def _side_of(words: list[str], span: Span) -> Laterality:
     """The side from the words before, after ("of the left lung"), or the only side of the sentence."""
-    side = _side_before(words, span)
+    side = side_before(words, span.start)
     if side:
         return side
     for i in range(span.end, min(span.end + 8, len(words))):
@@ -128,8 +128,9 @@ def _side_of(words: list[str], span: Span) -> Laterality:
     return everywhere.pop() if len(everywhere) == 1 else _nearest_side(words, span)
 
 
-def _side_before(words: list[str], span: Span) -> Laterality:
-    for i in range(span.start - 1, max(span.start - 6, -1), -1):
+def side_before(words: list[str], start: int) -> Laterality:
+    """The side named within the five tokens before token `start`, nothing standing between."""
+    for i in range(start - 1, max(start - 6, -1), -1):
         if words[i] in SIDES:
             return _joined_side(words, i)
         if words[i] in _STOPS:

@@ -62,13 +62,8 @@ class Placement:
 
     def _firm(self, organs: list[OrganMention], item: Found) -> list[OrganMention]:
         """Without organs that are only near ("adjacent to the aorta"), unless no other is named."""
-        firm = [organ for organ in organs if not self._is_only_near(organ)]
+        firm = [organ for organ in organs if not is_only_near(self.words, organ)]
         return firm if firm or self.inside(item) else organs
-
-    def _is_only_near(self, organ: OrganMention) -> bool:
-        before = self.words[max(0, organ.start - 5) : organ.start]
-        breaks = max((i for i, word in enumerate(before) if word in (",", ";", ".", "in")), default=-1)
-        return not _NEAR.isdisjoint(before[breaks + 1 :])
 
     def side_of(self, position: int, placed: list[OrganMention]) -> Laterality:
         """The side of the organs, else the side beside the finding, else any in its clause."""
@@ -141,3 +136,10 @@ class Placement:
 
     def _is_on(self, i: int) -> bool:
         return self.words[i - 1] in ("the", "on", "to") or SIDES[self.words[i]] == "bilateral"
+
+
+def is_only_near(words: list[str], organ: OrganMention) -> bool:
+    """Whether an organ is named as a neighbour of what the sentence speaks of ("adjacent to the aorta")."""
+    before = words[max(0, organ.start - 5) : organ.start]
+    breaks = max((i for i, word in enumerate(before) if word in (",", ";", ".", "in")), default=-1)
+    return not _NEAR.isdisjoint(before[breaks + 1 :])

@@ -17,10 +17,11 @@ from core.models.asap import ASAP
 from core.models.asap_config import tiny
 from core.models.checkpoint import config_to_json, save_weights
 from core.models.tokens import train_wordpiece
-from core.structures import BY_NUMBER
+from core.structures import BY_NAME, BY_NUMBER
 from core.synthesis.phantom import PhantomConfig, build_phantom
 
 ENGINE = "untrained"
+HEART = BY_NAME["heart"].number
 SENTENCES = ("There is a nodule in the left lower lobe.", "No pleural effusion.", "The heart is not enlarged.")
 
 
@@ -109,7 +110,30 @@ def test_a_second_run_replaces_the_first_and_spares_other_files(run, cases, tmp_
     short = tmp_path / "short.txt"
     short.write_text(SENTENCES[0], encoding="utf-8")
     ground(run, cases["LPS"], out, "--report", short)
-    assert sorted(path.name for path in out.iterdir()) == ["grounding.json", "mine.txt", "sentence_01.nii.gz"]
+    left = ["grounding.json", "mine.txt", "raw_sentence_01.nii.gz", "sentence_01.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == left
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR"])
+def test_heat_stays_in_the_named_organ_and_the_raw_heat_lies_beside_it(run, cases, tmp_path, axes):
+    found = ground(run, cases[axes], tmp_path / "heat")["sentences"]
+    words = [one["constraint"]["words"] for one in found]
+    assert words[0] == "kept inside: left lower lobe"
+    assert "pleura" in words[1]
+    assert words[2] == "kept inside: heart"
+    assert [one["lit_whole"] for one in found] == [False, True, True]
+    labels = np.asarray(nib.load(cases[axes] / "masks.nii.gz").dataobj)
+    for one, name in ((found[0], "lung_lower_lobe_left"), (found[2], "heart")):
+        assert BY_NUMBER[int(labels[tuple(one["peak_voxel"])])].name == name
+    raw = nib.load(tmp_path / "heat" / found[2]["raw"]["file"])
+    heat = np.asarray(raw.dataobj)
+    np.testing.assert_allclose(raw.affine, nib.load(cases[axes] / "ct.nii.gz").affine, atol=1e-4)
+    assert raw.get_data_dtype() == np.float32
+    assert 0.0 <= heat.min() <= heat.max() <= 1.0
+    assert heat[tuple(found[2]["raw"]["peak_voxel"])] == pytest.approx(heat.max(), abs=1e-3)
+    kept = np.asarray(nib.load(tmp_path / "heat" / found[2]["file"]).dataobj)
+    assert kept[labels == HEART].min() > 0.1  # lit whole; 0.5 before it is brought to the file's voxels
+    assert (heat > 0).sum() > (heat[labels == HEART] > 0).sum()  # the raw heat knows no heart
 
 
 def test_findings_are_the_18_in_order(run, cases):

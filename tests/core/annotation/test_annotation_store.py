@@ -146,7 +146,8 @@ def test_evidence_is_taken_from_a_grounding(store):
     import numpy as np
 
     grid = Grid((1, 1, 1), np.eye(4))
-    heat = HeatMap(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32), grid)
+    none = np.zeros((1, 1, 1), np.float32)
+    heat = HeatMap(none, none, grid, none)
     grounding = SentenceGrounding(3, NODULE[1], heat, (1.0, 2.0, 3.0), np.float32(0.5), np.float32(0.25), 0.75)
     store.record(CT, NODULE, "accept", evidence=describe_evidence(grounding, "bundled", "v1"))
     assert store.for_case(CT)[0].evidence == Evidence("bundled", "v1", (1.0, 2.0, 3.0), 0.5, 0.25, 0.75)

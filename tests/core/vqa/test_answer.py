@@ -44,7 +44,8 @@ def build_volume():
 def grounder(probability, peak_mm=LEFT_LOWER_MM, asked=None):
     """A heat map that always says the same, and notes what it was asked."""
     grid = Grid((2, 2, 2), np.diag([100.0, 100.0, 50.0, 1.0]))
-    empty = HeatMap(np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.float32), grid)
+    none = np.zeros((2, 2, 2), np.float32)
+    empty = HeatMap(none, none, grid, none)
 
     def ground(sentence):
         if asked is not None:

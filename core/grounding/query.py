@@ -1,0 +1,42 @@
+"""A sentence as it is looked for in a CT."""
+
+from dataclasses import dataclass
+
+from core.report.named_places import NamedPlace, SentencePlaces, named_places
+from core.report.parsed import Laterality, Sentence
+from core.report.rephrase import negate_sentence
+from core.structures import side_of
+
+
+@dataclass(frozen=True)
+class SentenceQuery:
+    """A sentence to be found in the CT."""
+
+    index: int
+    """Counts from 1."""
+    text: str
+    negation: str
+    """The same sentence saying the opposite."""
+    organs: tuple[str, ...] = ()
+    """Structures it names; heat is kept inside those that the masks contain. Empty = anywhere."""
+    said: SentencePlaces | None = None
+    """Where it says to look, side by side with `organs`; None = in `organs`, at something."""
+
+    @property
+    def places(self) -> SentencePlaces:
+        """Where it says to look."""
+        if self.said is not None:
+            return self.said
+        return SentencePlaces(tuple(NamedPlace(name, _side_in(name)) for name in self.organs), "", True)
+
+
+def query_of(sentence: Sentence) -> SentenceQuery:
+    """What to look for when a report says `sentence`."""
+    is_read = bool(sentence.organs or sentence.mentions or sentence.laterality)  # not in sections that state nothing
+    said = named_places(sentence.text) if is_read else SentencePlaces((), "", True)
+    return SentenceQuery(sentence.index, sentence.text, negate_sentence(sentence.text), sentence.organs, said)
+
+
+def _side_in(name: str) -> Laterality:
+    side = side_of(name)
+    return "left" if side == "left" else "right" if side == "right" else ""
