@@ -123,7 +123,7 @@ class Regions:
         around, half = self._canvas.free & self._canvas.inside & ~core, _half(place.side)
         around = around & self._canvas.half(half) if half else around
         found = nearest_of(own, step, end_mm)
-        is_near = (found.distance_mm < end_mm) & around.reshape(-1)[found.voxels]
+        is_near = (found.distance_mm <= self._margin_mm) & around.reshape(-1)[found.voxels]
         weight = (1 - found.distance_mm[is_near] / end_mm).astype(np.float32)
         return Fringe(found.voxels[is_near], found.nearest[is_near], weight)
 

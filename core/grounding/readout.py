@@ -45,7 +45,7 @@ class ReadoutConfig:
     floor_quantile: float = 0.8
     """Scores below this quantile of what is seen (of the organ, by engines that read organs) are drawn as 0, the best
     one as 1."""
-    margin_mm: float = 8.0
+    margin_mm: float = 6.0
     """How far around the organ it names the heat of a sentence fades out, in tissue that is no other organ's."""
     lit: float = 0.5
     """Least heat of an organ that a sentence calls normal, or clears of a finding: it is lit whole."""
