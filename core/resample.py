@@ -67,6 +67,26 @@ def lines_inside(target: Grid, source: Grid) -> tuple[np.ndarray, np.ndarray, np
     return x, y, z
 
 
+def sample_at(array: np.ndarray, places: np.ndarray, mode: Mode = "linear", fill: float = 0) -> np.ndarray:
+    """Values of `array` (X, Y, Z) at any `places` (3, x, y, z) float32 in its voxels; `fill` outside.
+
+    linear gives float32 (trilinear), nearest keeps the dtype. A place is outside when its voxel's centre is more than
+    half a voxel beyond the first or last one.
+    """
+    import torch  # seconds to import, needed for bent grids only
+    from torch.nn.functional import grid_sample
+
+    sizes = torch.tensor(array.shape, dtype=torch.float32)
+    at = torch.from_numpy(np.ascontiguousarray(places, np.float32)).permute(1, 2, 3, 0)
+    at = (at * 2 + 1) / sizes - 1  # faces of the array at -1 and 1
+    values = torch.from_numpy(np.ascontiguousarray(array, np.float32))[None, None]
+    how = "bilinear" if mode == "linear" else "nearest"
+    out = grid_sample(values, at.flip(-1)[None], how, "border", align_corners=False)[0, 0]
+    out[(at.abs() > 1).any(dim=-1)] = fill
+    result: np.ndarray = out.numpy()
+    return result if mode == "linear" else result.astype(array.dtype)
+
+
 def lies_inside(target: Grid, source: Grid) -> np.ndarray:
     """(X, Y, Z) bool on `target`, True = the voxel's centre lies within the outer faces of `source`."""
     centres = np.stack(np.meshgrid(*[np.arange(n) for n in target.shape], indexing="ij"), axis=-1)

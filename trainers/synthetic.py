@@ -231,6 +231,7 @@ def to_sample(
     box = draw_crop(stored.image.shape, config.crop, generator)
     regions = np.unpackbits(stored.regions, axis=1).reshape(-1, *stored.image.shape)[:, *box]
     shares = torch.from_numpy(patch_shares(regions, config.patch))
+    told = int(findings.sentence_map.max())  # the last sentences of a long report may not fit
     asked = question_fields(questions, shares, tokenizer, config.max_tokens) if config.false_claims else {}
     return asked | {
         "study_id": study_id,
@@ -244,8 +245,8 @@ def to_sample(
         "report_sent": report.sentence_map,
         "mlm_in": masked,
         "mlm_labels": labels,
-        "sentence_target": shares,
-        "sentence_target_valid": torch.ones(len(stored.sentences), dtype=torch.bool),
+        "sentence_target": shares[:told],
+        "sentence_target_valid": torch.ones(told, dtype=torch.bool),
     }
 
 

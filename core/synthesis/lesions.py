@@ -1,10 +1,11 @@
 """Which finding is painted how, and painting several into one CT so that each stays visible."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from core.synthesis import mediastinum, nodules, parenchyma, pleura
+from core.synthesis import calcium, devices, mediastinum, nodes, nodules, parenchyma, pleura
 from core.synthesis.claims import KINDS
 from core.synthesis.scene import Finding, Scene
 
@@ -14,6 +15,7 @@ Inserter = Callable[[Scene, np.random.Generator], Finding | None]
 _IN_LOBES = (
     "mosaic attenuation",
     "emphysema",
+    "fibrotic reticulation",
     "septal thickening",
     "ground-glass opacity",
     "consolidation",
@@ -44,17 +46,26 @@ INSERTERS: dict[str, Inserter] = {
     "cardiomegaly": mediastinum.insert_cardiomegaly,  # first: it moves voxels
     **{kind: _by_kind(parenchyma.insert_in_lobes, kind) for kind in _IN_LOBES},
     **{kind: _by_kind(nodules.insert_lung_ball, kind) for kind in _BALLS},
-    "lymph node": nodules.insert_lymph_node,
-    "liver cyst": nodules.insert_liver_cyst,
+    "lymph node": nodes.insert_lymph_node,
+    "hilar lymph node": nodes.insert_hilar_node,
+    "axillary lymph node": nodes.insert_axillary_node,
+    "liver cyst": nodes.insert_liver_cyst,
     "hiatal hernia": mediastinum.insert_hiatal_hernia,
     "pericardial effusion": mediastinum.insert_pericardial_effusion,
-    "coronary calcification": _by_kind(mediastinum.insert_calcification, "coronary calcification"),
-    "aortic calcification": _by_kind(mediastinum.insert_calcification, "aortic calcification"),
+    "coronary calcification": calcium.insert_coronary_calcification,
+    "aortic calcification": calcium.insert_aortic_calcification,
     "pneumothorax": _by_kind(pleura.insert_pleural, "pneumothorax"),
     "pleural effusion": _by_kind(pleura.insert_pleural, "pleural effusion"),
-    "pacemaker lead": mediastinum.insert_pacemaker_lead,
+    "aortic stent graft": devices.insert_aortic_stent,
+    "coronary stent": devices.insert_coronary_stent,
+    "central venous catheter": devices.insert_central_line,
+    "sternal wires": devices.insert_sternal_wires,
+    "pacemaker lead": devices.insert_pacemaker_lead,
 }
 """Kind -> inserter, in the order in which several are painted: spread before round, fluid and metal on top."""
+
+MULTIPLE = frozenset(_BALLS)
+"""Kinds that may be asked for several times; each then takes a lobe of its own."""
 
 KEPT_SHARE = 0.5
 """A finding that later ones cover by more than this is left out of the truth."""
@@ -67,13 +78,13 @@ def insert_findings(scene: Scene, kinds: Sequence[str], rng: np.random.Generator
     """
     found: list[Finding] = []
     for kind in sorted(kinds, key=list(INSERTERS).index):
-        painted = INSERTERS[kind](scene, rng)
+        taken = {organ for earlier in found if earlier.claim.kind == kind for organ in earlier.claim.organs}
+        painted = INSERTERS[kind](replace(scene, closed_lobes=frozenset(taken)), rng)
         if painted is None:
             continue
         found = [_uncovered(earlier, painted) for earlier in found]
         found.append(painted)
-    sizes = {id(finding): finding.mask.sum() for finding in found}
-    return [finding for finding in found if sizes[id(finding)] > 0]
+    return [finding for finding in found if finding.mask.any()]
 
 
 def _uncovered(earlier: Finding, later: Finding) -> Finding:

@@ -1,21 +1,22 @@
-"""Findings of the heart, the aorta and what lies between the lungs."""
+"""Findings of the heart and of what lies between the lungs."""
 
 import numpy as np
 from scipy import ndimage
 
+from core.resample import sample_at
 from core.synthesis.claims import Claim
+from core.synthesis.lobe_fields import VESSEL_HU
 from core.synthesis.scene import (
+    Box,
     Finding,
     Scene,
     blend,
     bounding_box,
     box_around,
     mask_in_box,
+    noise_mm,
     offsets_mm,
-    pick_voxel,
-    smooth_noise,
     soft_share,
-    tube_distance_mm,
 )
 
 LEAST_HEART_ML = 150.0
@@ -63,124 +64,91 @@ def _magnify_heart(scene: Scene, factor: float) -> None:
     distance = np.sqrt((offset**2).sum(axis=0)) / (radius_mm * 2.2)
     shrink = 1.0 - (1.0 - 1.0 / factor) * np.clip(1.0 - distance**2, 0.0, 1.0)
     origin = np.array([part.start for part in box])
-    steps = scene.spacing_mm[:, None, None, None]
-    places = offset * shrink / steps + (centre - origin)[:, None, None, None]
-    scene.hu[box] = ndimage.map_coordinates(scene.hu[box], places, order=1, mode="nearest")
-    moved = ndimage.map_coordinates(scene.labels[box], places, order=0, mode="nearest")
-    scene.labels[box] = moved
+    places = offset * shrink / scene.spacing_mm[:, None, None, None]
+    places += (centre - origin).astype(np.float32)[:, None, None, None]
+    scene.hu[box] = sample_at(scene.hu[box], places)
+    scene.labels[box] = sample_at(scene.labels[box], places, "nearest")
+
+
+SAC_MM = (5.0, 8.0, 13.0, 20.0)
+"""Thickness of the fluid around the heart, by grade."""
 
 
 def insert_pericardial_effusion(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """A shell of fluid around the heart, thicker below and behind."""
+    """Fluid around the heart, thickest where gravity pulls and below; vessels with contrast medium stay."""
     heart = scene.mask("heart")
     if heart.sum() * scene.grid.voxel_ml < LEAST_HEART_ML:
         return None
     grade = int(rng.integers(4))
-    thick_mm = (6.0, 9.0, 14.0, 22.0)[grade] * float(rng.uniform(0.85, 1.15))
-    box = bounding_box(heart, margin=int(np.ceil(thick_mm * 1.5 / scene.spacing_mm.min())) + 1)
+    thick_mm = SAC_MM[grade] * float(rng.uniform(0.85, 1.15))
+    box = bounding_box(heart, margin=int(np.ceil(thick_mm * 1.8 / scene.spacing_mm.min())) + 1)
     assert box is not None  # the heart has voxels
-    sac = ndimage.binary_fill_holes(ndimage.binary_closing(heart[box], iterations=3)) | heart[box]
+    sac = heart[box] | (_smoothed(scene, heart[box], 9.0) > 0.5)
     distance = ndimage.distance_transform_edt(~sac, sampling=scene.spacing_mm).astype(np.float32)
-    offset = offsets_mm(scene, box, np.array([float(part.start) for part in box]))
-    depth = 1.0 - 0.4 * (offset[1] / offset[1].max() + offset[2] / offset[2].max() - 1.0)
-    allowed = ~sac & ~scene.mask("spine", "ribs", "sternum", "airway", "aorta", "liver", "stomach")[box]
-    share = soft_share(distance - thick_mm * depth, float(scene.spacing_mm.max())) * allowed
-    blend(scene.hu[box], share, rng.normal(12, 5))
+    reach = thick_mm * _pooling(scene, sac, rng)
+    allowed = ~sac & ~scene.mask("spine", "ribs", "sternum", "airway", "trachea", "aorta", "liver", "stomach")[box]
+    allowed &= ~scene.mask("spinal_cord", "esophagus", "pulmonary_artery", "pulmonary_vein", "superior_vena_cava")[box]
+    allowed &= (scene.hu[box] < VESSEL_HU + 20) & (scene.labels[box] > 0)
+    share = soft_share(distance - reach, scene.coarsest_mm()) * allowed
+    blend(scene.hu[box], share, float(rng.normal(14, 6)) + 4 * noise_mm(scene, share.shape, 8.0, rng))
     claim = Claim("pericardial effusion", "present", ("heart",), "", thick_mm, None, grade)
     return Finding(claim, mask_in_box(scene, box, share >= 0.5))
 
 
-def insert_calcification(scene: Scene, kind: str, rng: np.random.Generator) -> Finding | None:
-    """Calcium on the surface of the heart's front and left (coronary) or in the wall of the aorta."""
-    organ = "heart" if kind == "coronary calcification" else "aorta"
-    body = scene.mask(organ)
-    box = bounding_box(body, margin=1)
-    if box is None or body.sum() * scene.grid.voxel_ml < 30.0:
-        return None
-    grade = int(rng.integers(3))
-    inside = body[box]
-    wall = inside & ~ndimage.binary_erosion(inside)
-    if organ == "heart":
-        wall &= _coronary_field(wall)
-    spots = _spots(wall, (2, 4, 7)[grade], rng) if organ == "heart" else _plaques(wall, grade, rng)
-    if not spots.any():
-        return None
-    density = rng.uniform(0.5, 1.0, spots.shape).astype(np.float32)
-    blend(scene.hu[box], spots * density, float(rng.uniform(500, 1000)))
-    return Finding(Claim(kind, "present", (organ,), grade=grade), mask_in_box(scene, box, spots))
+def _smoothed(scene: Scene, mask: np.ndarray, sigma_mm: float) -> np.ndarray:
+    sigma = [sigma_mm / step for step in scene.grid.spacing_mm]
+    return ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=2.0)
 
 
-def _coronary_field(wall: np.ndarray) -> np.ndarray:
-    """The upper front of the heart, where the coronary arteries start: (x, y, z) bool of the wall's box."""
-    places = np.argwhere(wall)
-    field = np.zeros(wall.shape, bool)
-    field[:, int(np.quantile(places[:, 1], 0.35)) :, int(np.quantile(places[:, 2], 0.45)) :] = True
-    return field
+def _pooling(scene: Scene, sac: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Share of its full thickness that the fluid reaches: 0.3 on top, 1.3 at the bottom, 0 above the sac."""
+    places = np.argwhere(sac)
+    low, high = places.min(axis=0), places.max(axis=0)
+    x, y, z = (np.arange(n, dtype=np.float32) for n in sac.shape)
+    up = (y - low[1]) / (high[1] - low[1] + 1)
+    up = 1 - up if scene.is_prone else up
+    rise = (z - low[2]) / (high[2] - low[2] + 1)
+    depth = 1.25 - 0.55 * up[None, :, None] - 0.5 * rise[None, None, :] + 0 * x[:, None, None]
+    depth = depth + 0.12 * noise_mm(scene, sac.shape, 25.0, rng)
+    return np.clip(depth, 0.2, 1.4) * np.clip((0.92 - rise) / 0.1, 0, 1)[None, None, :]
 
 
-def _spots(wall: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Short runs of wall voxels."""
-    spots = np.zeros(wall.shape, bool)
-    for _ in range(count):
-        voxel = pick_voxel(wall, rng)
-        if voxel is not None:
-            low = np.maximum(voxel - rng.integers(0, 3, 3), 0)
-            run = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, voxel, strict=True))
-            spots[run] |= wall[run]
-    return spots
-
-
-def _plaques(wall: np.ndarray, grade: int, rng: np.random.Generator) -> np.ndarray:
-    """Patches of the wall."""
-    field = smooth_noise(wall.shape, 3.0, rng)
-    return wall & (field > np.quantile(field[wall], (0.93, 0.85, 0.7)[grade]))
+HERNIA_MM = (14.0, 21.0, 30.0)
+"""Radius of a hiatal hernia, by grade."""
 
 
 def insert_hiatal_hernia(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """Part of the stomach above the diaphragm: a soft ball with air on top, where the oesophagus ends."""
-    tube = np.argwhere(scene.mask("esophagus"))
-    heart = np.argwhere(scene.mask("heart"))
+    """Part of the stomach above the diaphragm: a walled pouch with fluid and air, where the oesophagus ends."""
+    tube, heart = np.argwhere(scene.mask("esophagus")), np.argwhere(scene.mask("heart"))
     if len(tube) == 0 or len(heart) == 0:
         return None
-    floor = np.quantile(heart[:, 2], 0.1)
-    low = tube[np.abs(tube[:, 2] - floor) <= 3]
+    floor = np.quantile(heart[:, 2], 0.12)
+    low = tube[np.abs(tube[:, 2] - floor) * scene.spacing_mm[2] <= 10]
     if len(low) == 0:
         return None
-    voxel = np.rint(low.mean(axis=0)).astype(int)
     grade = int(rng.integers(3))
-    radius_mm = (13.0, 20.0, 28.0)[grade] * float(rng.uniform(0.9, 1.1))
-    box = box_around(scene, voxel, radius_mm * 1.3)
+    radius_mm = HERNIA_MM[grade] * float(rng.uniform(0.9, 1.1))
+    voxel = low.mean(axis=0) + [0, 0.3 * radius_mm / scene.spacing_mm[1], 0]
+    box = box_around(scene, np.rint(voxel).astype(int), radius_mm * 1.5)
     offset = offsets_mm(scene, box, voxel)
-    depth = np.sqrt((offset**2).sum(axis=0)) - radius_mm * (1 + 0.1 * smooth_noise(offset.shape[1:], 4.0, rng))
-    allowed = ~scene.mask("spine", "ribs", "aorta", "heart", "liver")[box]
-    share = soft_share(depth, float(scene.spacing_mm.max())) * allowed
-    blend(scene.hu[box], share, rng.normal(30, 12))
-    if rng.random() < 0.7:  # swallowed air rises to the front
-        blend(scene.hu[box], soft_share(depth + 7.0, 4.0) * (offset[1] > radius_mm * 0.25) * allowed, -950.0)
+    stretch = rng.uniform(0.85, 1.15, 3).astype(np.float32) * np.array([1.0, 1.15, 0.9], np.float32)
+    depth = np.sqrt(((offset * stretch[:, None, None, None]) ** 2).sum(axis=0))
+    depth = depth - radius_mm * (1 + 0.06 * noise_mm(scene, depth.shape, radius_mm, rng))
+    allowed = ~scene.mask("spine", "ribs", "aorta", "heart", "spinal_cord", "liver")[box] & (scene.labels[box] > 0)
+    share = soft_share(depth, scene.coarsest_mm()) * allowed
+    blend(scene.hu[box], share, float(rng.normal(42, 8)))
+    _fill_pouch(scene, box, depth + float(rng.uniform(3, 6)), offset[1] * allowed, rng)
     claim = Claim("hiatal hernia", "present", ("esophagus",), grade=grade)
     return Finding(claim, mask_in_box(scene, box, share >= 0.5))
 
 
-def insert_pacemaker_lead(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """A metal wire from the upper right mediastinum through the right heart to its tip."""
-    heart, trachea = np.argwhere(scene.mask("heart")), np.argwhere(scene.mask("trachea"))
-    if len(heart) == 0 or len(trachea) == 0:
-        return None
-    middle, step = heart.mean(axis=0), scene.spacing_mm
-    right = np.array([30.0, 0.0, 0.0]) / step
-    top = np.array([trachea[:, 0].mean(), trachea[:, 1].mean() + 12 / step[1], np.quantile(trachea[:, 2], 0.7)])
-    points = [top + right * rng.uniform(0.6, 1.2), middle + right * 1.1 + [0, 0, 20 / step[2]]]
-    points += [middle + right * rng.uniform(0.5, 1.0) - [0, 0, 15 / step[2]]]
-    points += [middle + rng.uniform([-25, 0, -35], [5, 25, -20]) / step]
-    line = np.array(points)
-    whole = (slice(0, scene.hu.shape[0]), slice(0, scene.hu.shape[1]), slice(0, scene.hu.shape[2]))
-    low = np.clip(np.floor(line.min(axis=0)).astype(int) - 2, 0, scene.hu.shape)
-    high = np.clip(np.ceil(line.max(axis=0)).astype(int) + 3, 0, scene.hu.shape)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    if len(box) != len(whole) or any(part.stop <= part.start for part in box):
-        return None
-    distance = tube_distance_mm(scene, (box[0], box[1], box[2]), line)
-    share = soft_share(distance - 1.2, float(scene.spacing_mm.max()))
-    blend(scene.hu[box], share, 3000.0)
-    inside = distance <= max(2.0, float(scene.spacing_mm.max()) * 0.8)
-    return Finding(Claim("pacemaker lead", "present", ("heart",)), mask_in_box(scene, (box[0], box[1], box[2]), inside))
+def _fill_pouch(scene: Scene, box: Box, depth: np.ndarray, height: np.ndarray, rng: np.random.Generator) -> None:
+    """Fluid or food inside the wall, and above a level, in most, swallowed air."""
+    inner = soft_share(depth, scene.coarsest_mm()) * (height != 0)
+    hu = scene.hu[box]
+    content = float(rng.uniform(5, 45)) + float(rng.uniform(0, 30)) * noise_mm(scene, hu.shape, 7.0, rng)
+    blend(hu, inner, content)
+    if rng.random() < 0.75:
+        up = -height if scene.is_prone else height
+        level = float(rng.uniform(-0.3, 0.6)) * float(up.max())
+        blend(hu, inner * soft_share(level - up, scene.coarsest_mm()), -960.0)

@@ -1,9 +1,11 @@
-"""Round findings: nodules of several kinds, masses, cysts, lymph nodes."""
+"""Round findings of the lung: nodules of several kinds, cavities, masses; free, on the pleura, or beside a vessel."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
+from core.synthesis.balls import Shape, ball_depth_mm, ball_mask, measure_mm
 from core.synthesis.claims import KINDS, Claim, side_of_organs
 from core.synthesis.scene import (
     Box,
@@ -12,18 +14,31 @@ from core.synthesis.scene import (
     blend,
     box_around,
     mask_in_box,
-    offsets_mm,
+    noise_mm,
     pick_voxel,
-    smooth_noise,
     soft_share,
+    with_rim,
 )
 
-LEAST_SIZE_MM = 7.0
-"""Smaller nodules vanish on a grid of 3 to 4 mm: they are not drawn."""
-TRIES = 12
+TRIES = 25
 """Random places tried before a finding is given up."""
 AERATED_HU = -600.0
 """A nodule is put where the lung is on average darker than this."""
+ATTACHED_CHANCE = {"mass": 0.5, "spiculated nodule": 0.3, "ground-glass nodule": 0.15}
+"""How often a kind touches pleura, fissure or mediastinum; others `ATTACHED`."""
+ATTACHED = 0.25
+BESIDE_VESSEL = 0.15
+"""How often a nodule sits on a vessel."""
+
+
+class Room(NamedTuple):
+    """How much of a ball's surroundings must be lung of its lobe."""
+
+    least: float
+    most: float
+
+
+FREE, TOUCHING = Room(0.93, 1.01), Room(0.5, 0.88)
 
 
 def insert_lung_ball(scene: Scene, kind: str, rng: np.random.Generator) -> Finding | None:
@@ -32,105 +47,143 @@ def insert_lung_ball(scene: Scene, kind: str, rng: np.random.Generator) -> Findi
     if not lobes:
         return None
     lobe = lobes[rng.integers(len(lobes))]
-    size_mm = draw_size_mm(kind, rng)
-    inside_lobe = scene.mask(lobe)
-    lung = scene.mask("lung")
-    for _ in range(TRIES):
-        voxel = pick_voxel(inside_lobe, rng)
-        if voxel is not None and _is_aerated(scene, lung, voxel, size_mm / 2):
-            return _paint_lung_ball(scene, kind, (lobe, voxel, size_mm), lung, rng)
+    size_mm = draw_size_mm(scene, kind, rng)
+    inside = scene.mask(lobe)
+    room = TOUCHING if rng.random() < ATTACHED_CHANCE.get(kind, ATTACHED) else FREE
+    anchors = inside & (scene.hu > -350) if rng.random() < BESIDE_VESSEL else inside
+    for attempt in range(2 * TRIES):
+        voxel = pick_voxel(anchors if attempt < TRIES else inside, rng)
+        wanted = room if attempt < TRIES else Room(0.6, 1.01)
+        if voxel is not None and _fits(scene, inside, voxel, size_mm / 2, wanted):
+            return _paint_lung_ball(scene, kind, (lobe, voxel, size_mm), inside, rng)
     return None
 
 
-def draw_size_mm(kind: str, rng: np.random.Generator) -> float:
-    """A diameter from the kind's range, small ones more often."""
+def draw_size_mm(scene: Scene, kind: str, rng: np.random.Generator) -> float:
+    """A diameter from the kind's range that the grid can hold, small ones more often."""
     low, high = KINDS[kind].sizes_mm or (10.0, 30.0)
-    low = max(low, LEAST_SIZE_MM)
-    return float(low + (high - low) * rng.beta(1.1, 1.9))
+    low = max(low, LEAST_VOXELS * scene.coarsest_mm())
+    return float(low + max(0.0, high - low) * rng.beta(1.1, 1.9))
 
 
-def _is_aerated(scene: Scene, lung: np.ndarray, voxel: np.ndarray, radius_mm: float) -> bool:
-    """Whether the surroundings are nearly all lung, and dark."""
-    box = box_around(scene, voxel, radius_mm * 0.8)
-    return bool(lung[box].mean() > 0.72) and float(scene.hu[box][lung[box]].mean()) < AERATED_HU
+LEAST_VOXELS = 1.7
+"""A ball is at least this many voxels wide."""
+
+
+def _fits(scene: Scene, lobe: np.ndarray, voxel: np.ndarray, radius_mm: float, room: Room) -> bool:
+    """Whether the ball's surroundings are lobe as far as `room` says, and dark where they are."""
+    box = box_around(scene, voxel, radius_mm * 0.85)
+    inside = lobe[box]
+    values = scene.hu[box][inside]
+    return room.least <= inside.mean() < room.most and len(values) > 0 and float(np.mean(values)) < AERATED_HU
 
 
 def _paint_lung_ball(
-    scene: Scene, kind: str, place: tuple[str, np.ndarray, float], lung: np.ndarray, rng: np.random.Generator
+    scene: Scene, kind: str, place: tuple[str, np.ndarray, float], lobe: np.ndarray, rng: np.random.Generator
 ) -> Finding | None:
-    lobe, voxel, size_mm = place
-    box = box_around(scene, voxel, size_mm)
-    depth = _depth_mm(scene, box, voxel, (size_mm / 2, kind), rng)
-    share = soft_share(depth, float(scene.spacing_mm.max())) * lung[box]
-    _DENSITIES[kind](scene.hu[box], share, depth, rng)
-    inside = share >= 0.5
+    name, voxel, size_mm = place
+    box = box_around(scene, voxel, size_mm * 1.1 + 6.0)
+    shape = Shape(size_mm / 2, _ROUGHNESS.get(kind, 0.07), lobes=_draw_lobes(kind, rng), spikes=_draw_spikes(kind, rng))
+    depth = ball_depth_mm(scene, box, voxel, shape, rng)
+    allowed = with_rim(scene, box, lobe[box])
+    share = soft_share(depth, _EDGE_VOXELS.get(kind, 1.0) * scene.coarsest_mm()) * allowed
+    _DENSITIES[kind](Brush(scene, box, share, depth, size_mm), rng)
+    inside = ball_mask(share) & lobe[box]
     if not inside.any():
         return None
-    second = float(size_mm * rng.uniform(0.7, 0.95))
-    claim = Claim(kind, "present", (lobe,), side_of_organs([lobe]), size_mm, second)
+    long_mm, short_mm = measure_mm(scene, inside, size_mm, rng)
+    claim = Claim(kind, "present", (name,), side_of_organs([name]), long_mm, short_mm)
     return Finding(claim, mask_in_box(scene, box, inside))
 
 
-def _depth_mm(
-    scene: Scene, box: Box, voxel: np.ndarray, shape: tuple[float, str], rng: np.random.Generator
-) -> np.ndarray:
-    """Signed distance to an irregular ball's surface in mm, negative inside, on `box`."""
-    radius_mm, kind = shape
-    offset = offsets_mm(scene, box, voxel + rng.uniform(-0.5, 0.5, 3))
-    stretch = rng.uniform(0.85, 1.15, 3).astype(np.float32)[:, None, None, None]
-    distance = np.sqrt(((offset * stretch) ** 2).sum(axis=0))
-    roughness = {"mass": 0.14, "spiculated nodule": 0.10, "calcified nodule": 0.03}.get(kind, 0.07)
-    bumps = smooth_noise(distance.shape, max(1.5, radius_mm / float(scene.spacing_mm.max())), rng)
-    depth = distance - radius_mm * (1.0 + roughness * bumps)
-    if kind == "spiculated nodule" or (kind == "mass" and rng.random() < 0.4):
-        depth = depth - _spikes_mm(offset, distance, radius_mm, rng)
-    return depth
+_ROUGHNESS = {"mass": 0.1, "spiculated nodule": 0.12, "calcified nodule": 0.03, "ground-glass nodule": 0.12}
+_EDGE_VOXELS = {"ground-glass nodule": 1.6, "part-solid nodule": 1.4}
 
 
-def _spikes_mm(offset: np.ndarray, distance: np.ndarray, radius_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """How far spicules push the surface outwards in each direction, in mm."""
-    count = int(rng.integers(10, 22))
-    directions = rng.standard_normal((count, 3)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    cosine = np.einsum("ni,ixyz->nxyz", directions, offset / np.maximum(distance, 1e-3))
-    lengths = radius_mm * rng.uniform(0.35, 0.9, (count, 1, 1, 1)).astype(np.float32)
-    return (lengths * np.exp((cosine - 1.0) / 0.035)).max(axis=0)
+def _draw_lobes(kind: str, rng: np.random.Generator) -> int:
+    """Lobulations: balls on the surface of the ball."""
+    return int(rng.integers(3, 8)) if kind == "mass" else int(rng.integers(0, 3)) if kind == "solid nodule" else 0
 
 
-def _solid(hu: np.ndarray, share: np.ndarray, _depth: np.ndarray, rng: np.random.Generator) -> None:
-    texture = smooth_noise(hu.shape, 1.5, rng) * 14
-    blend(hu, share, rng.normal(40, 20) + texture)
+def _draw_spikes(kind: str, rng: np.random.Generator) -> int:
+    if kind == "spiculated nodule" or (kind == "mass" and rng.random() < 0.35):
+        return int(rng.integers(18, 36))
+    return 0
 
 
-def _ground_glass(hu: np.ndarray, share: np.ndarray, _depth: np.ndarray, rng: np.random.Generator) -> None:
-    texture = smooth_noise(hu.shape, 1.5, rng) * 40
-    blend(hu, share * 0.9, np.maximum(hu, rng.normal(-520, 60) + texture))
+class Brush(NamedTuple):
+    """A ball about to be painted."""
+
+    scene: Scene
+    box: Box
+    share: np.ndarray
+    """(x, y, z) share of each voxel that the ball takes."""
+    depth: np.ndarray
+    """(x, y, z) signed distance in mm to its surface, negative inside."""
+    size_mm: float
+
+    @property
+    def hu(self) -> np.ndarray:
+        """The box of the CT, to be changed in place."""
+        return self.scene.hu[self.box]
+
+    def texture(self, scale_mm: float, rng: np.random.Generator) -> np.ndarray:
+        """Noise of unit deviation on the box."""
+        return noise_mm(self.scene, self.share.shape, scale_mm, rng)
+
+    def core(self, share_of_radius: float, edge_mm: float) -> np.ndarray:
+        """Share of the voxels that lie deeper than a share of the radius below the surface."""
+        return soft_share(self.depth + self.size_mm / 2 * share_of_radius, max(edge_mm, self.scene.coarsest_mm()))
 
 
-def _part_solid(hu: np.ndarray, share: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> None:
-    _ground_glass(hu, share, depth, rng)
-    core = soft_share(depth - float(depth.min()) * rng.uniform(0.35, 0.6), 4.0)
-    blend(hu, core * share, rng.normal(20, 20))
+def _solid(brush: Brush, rng: np.random.Generator) -> None:
+    blend(brush.hu, brush.share, float(rng.normal(40, 18)) + 12 * brush.texture(4.0, rng))
 
 
-def _calcified(hu: np.ndarray, share: np.ndarray, _depth: np.ndarray, rng: np.random.Generator) -> None:
-    blend(hu, share, rng.uniform(280, 900))
+def _ground_glass(brush: Brush, rng: np.random.Generator) -> None:
+    level = float(np.clip(rng.normal(-570, 75), -690, -400)) + 35 * brush.texture(4.0, rng)
+    blend(brush.hu, brush.share, np.maximum(brush.hu, level))
 
 
-def _cavitary(hu: np.ndarray, share: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> None:
-    _solid(hu, share, depth, rng)
-    hollow = soft_share(depth - float(depth.min()) * rng.uniform(0.4, 0.6), 4.0)
-    blend(hu, hollow * share, -930.0)
+def _part_solid(brush: Brush, rng: np.random.Generator) -> None:
+    _ground_glass(brush, rng)
+    core = brush.core(float(rng.uniform(0.3, 0.6)), 2.0) * np.clip(1 + 0.4 * brush.texture(6.0, rng), 0.2, 1)
+    blend(brush.hu, core * brush.share, float(rng.normal(15, 20)))
 
 
-def _mass(hu: np.ndarray, share: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> None:
-    _solid(hu, share, depth, rng)
-    if rng.random() < 0.4:  # necrosis
-        core = soft_share(depth - float(depth.min()) * 0.4, 8.0)
-        blend(hu, core * share * 0.8, 12.0)
+def _calcified(brush: Brush, rng: np.random.Generator) -> None:
+    """Calcium all through, in the middle, or in grains like popcorn."""
+    level, kind = float(rng.uniform(250, 900)), rng.random()
+    if kind < 0.5 or brush.size_mm < 8:
+        blend(brush.hu, brush.share, level)
+        return
+    _solid(brush, rng)
+    grains = np.clip(0.5 + brush.texture(4.0, rng), 0, 1) if kind < 0.75 else 1.0
+    blend(brush.hu, brush.core(0.35, 2.0) * brush.share * grains, level)
 
 
-_DENSITIES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], None]] = {
+def _cavitary(brush: Brush, rng: np.random.Generator) -> None:
+    """Air within a wall of 2 to 7 mm that is thicker on one side."""
+    _solid(brush, rng)
+    wall_mm = float(np.clip(rng.uniform(0.2, 0.5) * brush.size_mm / 2, max(2.0, 0.8 * brush.scene.coarsest_mm()), 8.0))
+    uneven = 1.0 + 0.25 * brush.texture(brush.size_mm / 2, rng)
+    hollow = soft_share(brush.depth + wall_mm * uneven, max(1.5, brush.scene.coarsest_mm()))
+    blend(brush.hu, hollow * brush.share, -950.0)
+
+
+def _mass(brush: Brush, rng: np.random.Generator) -> None:
+    """Soft tissue, enhancing or not; some with a darker dead middle, few with air or calcium in it."""
+    level = float(rng.normal(48, 18))
+    blend(brush.hu, brush.share, level + 12 * brush.texture(6.0, rng))
+    kind = rng.random()
+    if kind < 0.4:
+        dead = brush.core(0.35, 8.0) * np.clip(0.8 + 0.5 * brush.texture(12.0, rng), 0, 1)
+        blend(brush.hu, dead * brush.share, float(rng.uniform(2, 25)))
+    elif kind < 0.5:
+        blend(brush.hu, brush.core(0.55, 3.0) * brush.share * np.clip(brush.texture(8.0, rng) + 0.6, 0, 1), -900.0)
+
+
+_DENSITIES: dict[str, Callable[[Brush, np.random.Generator], None]] = {
     "solid nodule": _solid,
     "spiculated nodule": _solid,
     "ground-glass nodule": _ground_glass,
@@ -139,47 +192,3 @@ _DENSITIES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Ge
     "cavitary nodule": _cavitary,
     "mass": _mass,
 }
-
-
-def insert_lymph_node(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """An enlarged node in the soft tissue beside the trachea or below its fork."""
-    airway = np.argwhere(scene.mask("trachea"))
-    if len(airway) == 0:
-        return None
-    size_mm = draw_size_mm("lymph node", rng)
-    taken = scene.mask("lung", "airway", "aorta", "heart", "spine", "ribs", "sternum", "esophagus")
-    for _ in range(TRIES):
-        anchor = airway[rng.integers(len(airway) // 2)]  # the list runs along x: any part of the tube
-        shift_mm = rng.uniform([-26, -14, -30], [26, 16, 6])
-        voxel = np.rint(anchor + shift_mm / scene.spacing_mm).astype(int)
-        if (voxel < 1).any() or (voxel >= np.array(scene.hu.shape) - 1).any() or taken[tuple(voxel)]:
-            continue
-        return _paint_soft_ball(scene, "lymph node", (voxel, size_mm), ~taken, rng)
-    return None
-
-
-def insert_liver_cyst(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """A cyst of water density inside the liver."""
-    liver = scene.mask("liver")
-    size_mm = draw_size_mm("liver cyst", rng)
-    for _ in range(TRIES):
-        voxel = pick_voxel(liver, rng)
-        if voxel is not None and liver[box_around(scene, voxel, size_mm * 0.45)].mean() > 0.85:
-            return _paint_soft_ball(scene, "liver cyst", (voxel, size_mm), liver, rng)
-    return None
-
-
-def _paint_soft_ball(
-    scene: Scene, kind: str, place: tuple[np.ndarray, float], allowed: np.ndarray, rng: np.random.Generator
-) -> Finding | None:
-    """A ball inside `allowed` tissue: node or cyst."""
-    voxel, size_mm = place
-    box = box_around(scene, voxel, size_mm)
-    depth = _depth_mm(scene, box, voxel, (size_mm / 2, kind), rng)
-    share = soft_share(depth, float(scene.spacing_mm.max())) * allowed[box]
-    inside = share >= 0.5
-    if inside.sum() * scene.grid.voxel_ml < 0.2:
-        return None
-    blend(scene.hu[box], share, rng.normal(8, 5) if kind == "liver cyst" else rng.normal(45, 12))
-    organs = KINDS[kind].organs
-    return Finding(Claim(kind, "present", organs, "", size_mm, size_mm * 0.8), mask_in_box(scene, box, inside))

@@ -1,21 +1,21 @@
 """Real anatomy made many: one CT with organ masks, seen mirrored, bent, re-contrasted and re-scanned."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
 from core.errors import ConfigError
-from core.resample import target_grid
-from core.structures import STRUCTURES, parts_of
+from core.resample import sample_at, target_grid
+from core.structures import BY_NAME, STRUCTURES, parts_of
 from core.synthesis.claims import swap_side_name
-from core.synthesis.scene import Scene, bounding_box, smooth_noise
+from core.synthesis.contrast import recontrast
+from core.synthesis.scanner import ScanConfig
+from core.synthesis.scene import RIM_HU, Scene, bounding_box, smooth_noise
+from core.synthesis.surroundings import SurroundingsConfig, surround
 from core.volume import Grid
 
-BLOOD = ("heart", "aorta", "pulmonary_vein", "superior_vena_cava", "inferior_vena_cava", "brachiocephalic_trunk")
-BLOOD_HU = 42.0
-"""Blood without contrast medium."""
 PADDING_HU = -1024.0
 
 
@@ -43,6 +43,16 @@ class Patient:
     grid: Grid
     never_denied: tuple[str, ...] = ()
     """Kinds of finding the patient really has, or may have: no sentence denies them."""
+
+    @cached_property
+    def full_labels(self) -> np.ndarray:
+        """`labels` (X, Y, Z) uint8 with every voxel inside the skin labelled, half-aerated rims as lung."""
+        labels = self.labels.copy()
+        labels[(labels == 0) & find_body(self.hu)] = BY_NAME["body"].number
+        lungs = np.where(_lung_of(labels), labels, 0)
+        is_rim = (labels == BY_NAME["body"].number) & (self.hu < RIM_HU) & (lungs == 0)
+        grown = ndimage.maximum_filter(lungs, 3)
+        return np.where(is_rim & (grown > 0), grown, labels)
 
     @cached_property
     def lungs_centre_mm(self) -> np.ndarray:
@@ -76,27 +86,43 @@ class ViewConfig:
     offset_hu: float = 15.0
     """Largest shift of all HU."""
     blur_voxels: float = 0.8
-    """Largest softening (kernel, slice thickness)."""
+    """Largest softening (kernel)."""
     recontrast: bool = True
-    """Change how much contrast medium the blood holds."""
+    """Draw a contrast phase and how much each group of vessels and organs takes up, see `contrast`."""
+    fine_bend_mm: float = 1.2
+    """Deviation of a second displacement, with bumps of 20 mm instead of 60."""
+    breath_hu: float = 40.0
+    """Largest shift of the density of lung tissue: deep or shallow breath."""
+    around: SurroundingsConfig = field(default_factory=SurroundingsConfig)
+    """Table, arms, field of view."""
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    """Kernel, slices, noise and streaks."""
 
 
 def vary_patient(patient: Patient, view: ViewConfig, rng: np.random.Generator) -> Scene:
-    """One view of a patient, before findings are painted and before `degrade`."""
+    """One view of a patient, before findings are painted and before `scanner.degrade`."""
     centre = patient.lungs_centre_mm + rng.uniform(-1, 1, 3) * view.shift_mm
     grid = target_grid(centre, view.shape, np.full(3, view.spacing_mm))
     is_mirrored = bool(rng.random() < view.mirror_chance)
     places = _source_places(patient, grid, view, is_mirrored, rng)
-    hu = ndimage.map_coordinates(
-        patient.hu, places, output=np.float32, order=1, mode="constant", cval=PADDING_HU, prefilter=False
-    )
-    labels = ndimage.map_coordinates(patient.labels, places, order=0, mode="constant", cval=0, prefilter=False)
+    hu = sample_at(patient.hu, places, "linear", PADDING_HU)
+    labels = sample_at(patient.full_labels, places, "nearest", 0)
     if is_mirrored:
         labels = MIRROR[labels]
     scene = Scene(hu, labels, grid)
     if view.recontrast:
-        _recontrast(scene, rng)
-    return scene
+        recontrast(scene, rng)
+    _breathe(scene, view, rng)
+    return surround(scene, view.around, rng)
+
+
+def _breathe(scene: Scene, view: ViewConfig, rng: np.random.Generator) -> None:
+    """Make aerated lung lighter or denser, more so at the back when it is denser."""
+    shift = float(rng.uniform(-0.6, 1.0)) * view.breath_hu
+    lung = scene.mask("lung")
+    where = lung & (scene.hu < -500)
+    depth = np.linspace(1.3, 0.7, scene.hu.shape[1], dtype=np.float32)[None, :, None] if shift > 0 else np.float32(1)
+    np.putmask(scene.hu, where, np.maximum(scene.hu + shift * depth, -1000))
 
 
 def _source_places(
@@ -116,6 +142,9 @@ def _source_places(
         if view.bend_mm > 0:
             bend = view.bend_mm * rng.uniform(0, 1) / patient.grid.spacing_mm[row]
             places[row] += bend * smooth_noise(grid.shape, 60.0 / view.spacing_mm, rng)
+        if view.fine_bend_mm > 0:
+            bend = view.fine_bend_mm * rng.uniform(0, 1) / patient.grid.spacing_mm[row]
+            places[row] += bend * smooth_noise(grid.shape, 20.0 / view.spacing_mm, rng)
     return places
 
 
@@ -130,29 +159,6 @@ def _random_linear(view: ViewConfig, is_mirrored: bool, rng: np.random.Generator
         turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
         linear = linear @ turn
     return np.diag([-1.0, 1.0, 1.0]) @ linear if is_mirrored else linear
-
-
-def _recontrast(scene: Scene, rng: np.random.Generator) -> None:
-    """Wash contrast medium out of the blood, or bring some in."""
-    blood = scene.mask(*BLOOD)
-    if not blood.any():
-        return
-    values = scene.hu[blood]
-    if float(np.median(values)) > 90.0:
-        scene.hu[blood] = BLOOD_HU + (values - BLOOD_HU) * rng.uniform(0.0, 1.2)
-    elif rng.random() < 0.5:
-        scene.hu[blood] = values + rng.uniform(0.0, 260.0) * (values > 0)
-
-
-def degrade(scene: Scene, view: ViewConfig, rng: np.random.Generator) -> None:
-    """What the scanner adds: softness, noise, an offset; changes the HU in place, after findings are painted."""
-    if view.blur_voxels > 0 and rng.random() < 0.6:
-        sigma = rng.uniform(0, view.blur_voxels, 3) * [0.6, 0.6, 1.0]
-        scene.hu[...] = ndimage.gaussian_filter(scene.hu, sigma, truncate=2.5)
-    if view.noise_hu > 0:
-        noise = rng.standard_normal(scene.hu.shape, np.float32)
-        scene.hu[...] += noise * np.float32(rng.uniform(0, view.noise_hu))
-    scene.hu[...] += np.float32(rng.uniform(-1, 1) * view.offset_hu)
 
 
 def erase_lesion(patient: Patient, lesion: np.ndarray, margin_mm: float = 10.0) -> Patient:
@@ -175,6 +181,19 @@ def erase_lesion(patient: Patient, lesion: np.ndarray, margin_mm: float = 10.0) 
     lost = np.argwhere(lesion & ~lung).T
     labels[tuple(lost)] = patient.labels[tuple(nearest[:, *lost])]
     return replace(patient, hu=hu, labels=labels)
+
+
+def find_body(hu: np.ndarray) -> np.ndarray:
+    """What lies inside the skin, air included: (X, Y, Z) bool. Table, clothes and detached arms are not it."""
+    dense = ndimage.binary_opening(hu > -350, iterations=2)
+    pieces, count = ndimage.label(dense)
+    if count == 0:
+        return dense
+    sizes = np.bincount(pieces.ravel())
+    body = pieces == int(sizes[1:].argmax()) + 1
+    for level in range(body.shape[2]):
+        body[:, :, level] = ndimage.binary_fill_holes(body[:, :, level])
+    return body
 
 
 def _lung_of(labels: np.ndarray) -> np.ndarray:

@@ -151,7 +151,7 @@ def _pleural(side: Laterality, said: float, rng: np.random.Generator) -> Place:
 
 
 _ORGAN_PLACES: dict[str, tuple[str, ...]] = {
-    "lymph node": ("in the mediastinum", "in the paratracheal region", "near the carina", "in the mediastinal fat"),
+    "lymph node": ("in the mediastinum", "in the mediastinum", "in the mediastinal fat"),
     "liver cyst": ("in the liver", "in the liver parenchyma", "within the liver", "in the hepatic parenchyma"),
     "pacemaker lead": (
         "in the heart",
@@ -159,7 +159,7 @@ _ORGAN_PLACES: dict[str, tuple[str, ...]] = {
         "within the cardiac chambers",
         "ending in the heart",
     ),
-    "aortic calcification": ("", "along the thoracic aorta", "in the aortic wall", "in the aortic arch"),
+    "aortic calcification": ("", "along the thoracic aorta", "in the aortic wall"),
     "hiatal hernia": ("", "", "at the gastroesophageal junction", "behind the heart"),
     "pericardial effusion": ("", "", "", "around the heart"),
 }

@@ -1,14 +1,28 @@
-"""Fluid and air between lung and chest wall; they obey gravity in a patient who lies on the back."""
+"""Fluid and air between lung and chest wall; they obey gravity."""
 
 import numpy as np
 
 from core.structures import BY_NAME
+from core.synthesis.bronchi import find_hilum
 from core.synthesis.claims import KINDS, Claim, side_of_organs
-from core.synthesis.scene import Box, Finding, Scene, blend, bounding_box, offsets_mm, smooth_noise, soft_share
+from core.synthesis.lobe_fields import openness
+from core.synthesis.opacities import paint_collapsed
+from core.synthesis.scene import (
+    Box,
+    Finding,
+    Scene,
+    blend,
+    bounding_box,
+    edge_closeness,
+    noise_mm,
+    offsets_mm,
+    soft_share,
+    with_rim,
+)
 
 BOTH_SIDES_CHANCE = 0.25
-COMPRESSED_MM = 10.0
-"""Thickness of the airless lung that borders an effusion."""
+COMPRESSED_MM = (5.0, 22.0)
+"""Thickness of the airless lung that borders an effusion, from a small to a large one."""
 LEAST_LUNG_ML = 150.0
 
 
@@ -31,35 +45,70 @@ def insert_pleural(scene: Scene, kind: str, rng: np.random.Generator) -> Finding
     return Finding(Claim(kind, "present", organs, side_of_organs(organs), depth_mm, None, grade), mask)
 
 
+_FLUID_SHARES, _AIR_SHARES = (0.015, 0.06, 0.17, 0.42), (0.02, 0.06, 0.16, 0.38)
+"""Share of the lung's space that each grade takes."""
+
+
 def _fill_side(scene: Scene, kind: str, what: tuple[str, int], mask: np.ndarray, rng: np.random.Generator) -> float:
     """Replace the lowest (fluid) or highest (air) part of one lung; marks it in `mask`, returns its depth in mm."""
     side, grade = what
     lung = scene.mask(f"lung_{side}")
-    box = bounding_box(lung)
+    box = bounding_box(lung, margin=2)
     assert box is not None  # the side was chosen for its lung
-    height_mm = _height_mm(scene, box, kind, rng)
     inside = lung[box]
-    shares = (0.02, 0.07, 0.18, 0.4) if kind == "pleural effusion" else (0.02, 0.06, 0.15, 0.35)
+    is_fluid = kind == "pleural effusion"
+    height_mm = _height_mm(scene, box, inside, kind, rng)
+    shares = _FLUID_SHARES if is_fluid else _AIR_SHARES
     level = float(np.quantile(height_mm[inside], shares[grade] * rng.uniform(0.7, 1.3)))
-    share = soft_share(height_mm - level, float(scene.spacing_mm.max())) * inside
-    hu = scene.hu[box]
-    if kind == "pleural effusion":
-        collapsed = soft_share(height_mm - level - COMPRESSED_MM * rng.uniform(0.3, 1.0), 6.0) * inside
-        blend(hu, collapsed * (1 - share) * rng.uniform(0.5, 1.0), rng.normal(50, 12))
-        blend(hu, share, rng.normal(10, 5) + 6 * smooth_noise(hu.shape, 1.5, rng))
+    if is_fluid:
+        share = _paint_fluid(scene, box, inside, (height_mm - level, grade), rng)
     else:
-        rim = soft_share(np.abs(height_mm - level - 1.5) - 1.5, 2.0) * inside
-        blend(hu, share, -1000.0)
-        blend(hu, rim, -620.0)
-    filled = share >= 0.5
+        share = _paint_air(scene, box, inside, (height_mm - level, grade), rng)
+    filled = (share >= 0.5) & inside
     mask[box] |= filled
     scene.labels[box][filled] = BY_NAME[f"pleura_{side}"].number
     return level - float(height_mm[inside].min())
 
 
-def _height_mm(scene: Scene, box: Box, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """What rises from where the fluid (back) or the air (front) gathers first, in mm, with a slope and waves."""
+def _paint_fluid(
+    scene: Scene, box: Box, inside: np.ndarray, what: tuple[np.ndarray, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Water below the level, and lung pressed airless above it."""
+    above_mm, grade = what
+    space = with_rim(scene, box, inside)
+    share = soft_share(above_mm, scene.coarsest_mm()) * space
+    low, high = COMPRESSED_MM
+    pressed = low + (high - low) * grade / 3 * float(rng.uniform(0.4, 1.0))
+    uneven = pressed * np.clip(1 + 0.5 * noise_mm(scene, inside.shape, 30.0, rng), 0.1, 2.0)
+    paint_collapsed(scene, box, above_mm - uneven, space * (1 - share), rng)
+    blend(scene.hu[box], share, float(rng.normal(10, 6)) + 4 * noise_mm(scene, inside.shape, 6.0, rng))
+    return share
+
+
+def _paint_air(
+    scene: Scene, box: Box, inside: np.ndarray, what: tuple[np.ndarray, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Air without vessels above the level, a thin pleural line, and lung that is denser for having shrunk."""
+    below_mm, grade = what
+    share = soft_share(below_mm, scene.coarsest_mm()) * inside
+    hu = scene.hu[box]
+    hu += inside * (share < 0.5) * openness(hu) * float(rng.uniform(10, 40)) * (1 + grade)
+    blend(hu, share, -1000.0)
+    line = np.clip(1.2 - np.abs(below_mm - 1.0) / scene.coarsest_mm(), 0, min(1.0, 2.0 / scene.coarsest_mm())) * inside
+    blend(hu, line, -450.0)
+    return share
+
+
+def _height_mm(scene: Scene, box: Box, inside: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """What rises from where the fluid (lowest) or the air (highest) gathers first, in mm; fluid climbs at the walls."""
     offset = offsets_mm(scene, box, np.array([float(part.start) for part in box]))
-    slope = rng.uniform(0.1, 0.45)  # the base fills before the apex
-    upright = offset[1] + slope * offset[2] if kind == "pleural effusion" else -offset[1] - slope * 0.5 * offset[2]
-    return upright + 3.0 * smooth_noise(upright.shape, 10.0, rng)
+    up = -offset[1] if scene.is_prone else offset[1]
+    slope = float(rng.uniform(0.12, 0.5))  # the base fills before the apex, air goes to the apex as well as forward
+    waves = 2.5 * noise_mm(scene, up.shape, 35.0, rng)
+    if kind == "pneumothorax":
+        # the lung shrinks towards its root and leaves a rounded edge
+        root = offset[:, *find_hilum(scene, box, inside)]
+        away = np.sqrt(((offset - root[:, None, None, None]) ** 2).sum(axis=0))
+        return -0.8 * up - slope * offset[2] - 0.7 * away + waves
+    meniscus = float(rng.uniform(8, 25)) * edge_closeness(scene, inside, 10.0)
+    return up + slope * offset[2] - meniscus + waves

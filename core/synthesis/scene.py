@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from core.structures import BY_NAME, LOBES, UNIONS, parts_of
 from core.synthesis.claims import Claim
@@ -21,6 +22,12 @@ class Scene:
     """(X, Y, Z) uint8 numbers of `core.structures`; fluid and air around the lung become pleura."""
     grid: Grid
     """Where the voxels lie; axes RAS to within a few degrees."""
+    is_prone: bool = False
+    """Whether gravity pulls to the front instead of the back."""
+    is_seen: np.ndarray | None = None
+    """(X, Y, Z) bool, False = outside of the scanned or reconstructed field: padding. None = all is seen."""
+    closed_lobes: frozenset[str] = frozenset()
+    """Lobes that hold a finding of the kind being painted already."""
 
     @property
     def spacing_mm(self) -> np.ndarray:
@@ -39,11 +46,16 @@ class Scene:
         counts = np.bincount(self.labels.ravel(), minlength=256) * self.grid.voxel_ml
         return {name: float(counts[list(parts_of(name))].sum()) for name in (*BY_NAME, *UNIONS)}
 
+    def coarsest_mm(self) -> float:
+        """The longest voxel edge: no edge is sharper."""
+        return float(max(self.grid.spacing_mm))
+
     def lobes(self, least_ml: float = 60.0) -> list[str]:
         """Lobes that are large enough to hold a finding; whole lungs where no lobes are known."""
         volume = self.volumes_ml()
         found = [name for name in LOBES if volume[name] >= least_ml]
-        return found or [name for name in ("lung_left", "lung_right") if volume[name] >= least_ml]
+        found = found or [name for name in ("lung_left", "lung_right") if volume[name] >= least_ml]
+        return [name for name in found if name not in self.closed_lobes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +98,34 @@ def offsets_mm(scene: Scene, box: Box, centre: np.ndarray) -> np.ndarray:
 
 
 def smooth_noise(shape: tuple[int, ...], scale_voxels: float, rng: np.random.Generator) -> np.ndarray:
-    """A random field of about zero mean and unit deviation, correlated over `scale_voxels`: float32 of `shape`."""
+    """A random field of about zero mean and unit deviation, correlated over `scale_voxels`: (X, Y, Z) float32.
+
+    A coarse lattice of normal numbers under cubic B-splines: one product of matrices per axis.
+    """
     step = max(1.0, scale_voxels)
-    coarse_shape = [int(np.ceil(n / step)) + 2 for n in shape]
-    coarse = rng.standard_normal(coarse_shape, np.float32)
-    places = [np.arange(n, dtype=np.float32) / step + rng.uniform(0, 0.9) for n in shape]
+    coarse = rng.standard_normal([int(np.ceil(n / step)) + 4 for n in shape], np.float32)
     field: np.ndarray = coarse
-    for axis, at in enumerate(places):
-        field = _interpolate_axis(field, at, axis)
-    return field / max(float(field.std()), 1e-6)
+    for n, m in zip(shape, coarse.shape, strict=True):
+        field = np.tensordot(field, _spline_weights(n, m, step, float(rng.uniform(0, 1))), axes=(0, 1))
+    return field / _SPLINE_DEVIATION
 
 
-def _interpolate_axis(field: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
-    """Smoothstep interpolation along one axis at fractional places `at`."""
-    low = np.minimum(at.astype(int), field.shape[axis] - 2)
-    share = at - low
-    share = (share * share * (3 - 2 * share)).astype(np.float32)
-    share = share.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
-    below, above = np.take(field, low, axis), np.take(field, low + 1, axis)
-    return below + share * (above - below)
+_SPLINE_DEVIATION = np.float32((151 / 315) ** 1.5)
+"""Deviation of a three-dimensional cubic B-spline over unit normal numbers, averaged over places."""
+
+
+def _spline_weights(n: int, m: int, step: float, phase: float) -> np.ndarray:
+    """(n, m) float32 cubic B-spline weights of `m` lattice points at `n` places `step` voxels per point apart."""
+    at = np.arange(n, dtype=np.float32) / np.float32(step) + np.float32(1 + phase)
+    gap = np.abs(at[:, None] - np.arange(m, dtype=np.float32)[None, :])
+    near = 2 / 3 - gap**2 * (1 - gap / 2)
+    far = np.clip(2 - gap, 0, None) ** 3 / 6
+    return np.where(gap < 1, near, far).astype(np.float32)
+
+
+def noise_mm(scene: Scene, shape: tuple[int, ...], scale_mm: float, rng: np.random.Generator) -> np.ndarray:
+    """`smooth_noise` with its scale in millimetres: the same texture at any spacing that can hold it."""
+    return smooth_noise(shape, scale_mm / scene.coarsest_mm(), rng)
 
 
 def soft_share(distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
@@ -117,16 +138,79 @@ def blend(hu: np.ndarray, share: np.ndarray, target_hu: np.ndarray | float) -> N
     hu += share * (target_hu - hu)
 
 
-def tube_distance_mm(scene: Scene, box: Box, points: np.ndarray) -> np.ndarray:
-    """Distance in mm to the polyline through `points` (P, 3) voxels, on `box`."""
-    nearest = np.full([part.stop - part.start for part in box], np.inf, np.float32)
-    for start, end in zip(points, points[1:], strict=False):
-        offset = offsets_mm(scene, box, start)
+def tube_depth_mm(scene: Scene, box: Box, points: np.ndarray, radii_mm: np.ndarray | float) -> np.ndarray:
+    """Signed distance in mm to the surface of a tube, negative inside, on `box`; `FAR_MM` where no segment is near.
+
+    points: (P, 3) voxels of the tube's middle line; radii_mm: its radius at each of them, or one for all.
+    """
+    depth = np.full([part.stop - part.start for part in box], FAR_MM, np.float32)
+    radii = np.broadcast_to(np.asarray(radii_mm, np.float32), (len(points),))
+    for number, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+        reach = (float(radii[number : number + 2].max()) + 6.0 + 2 * scene.coarsest_mm()) / scene.spacing_mm
+        part = _overlap(box, np.minimum(start, end) - reach, np.maximum(start, end) + reach)
+        if part is None:
+            continue
+        inner = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+        offset = offsets_mm(scene, part, start)
         along = ((end - start) * scene.spacing_mm).astype(np.float32)
-        share = np.clip(np.einsum("i,ixyz->xyz", along, offset) / max(float(along @ along), 1e-3), 0.0, 1.0)
-        gap = offset - share * along[:, None, None, None]
-        np.minimum(nearest, np.sqrt((gap**2).sum(axis=0)), out=nearest)
-    return nearest
+        share = np.clip(np.tensordot(along, offset, 1) / max(float(along @ along), 1e-3), 0.0, 1.0)
+        offset -= share * along[:, None, None, None]
+        gap = np.sqrt((offset**2).sum(axis=0)) - (radii[number] + share * (radii[number + 1] - radii[number]))
+        np.minimum(depth[inner], gap, out=depth[inner])
+    return depth
+
+
+FAR_MM = 999.0
+"""Depth where no tube is near."""
+
+
+def _overlap(box: Box, low: np.ndarray, high: np.ndarray) -> Box | None:
+    """The part of `box` between two corners (3,) in voxels; None if they do not meet."""
+    starts = [max(part.start, int(np.floor(a))) for part, a in zip(box, low, strict=True)]
+    stops = [min(part.stop, int(np.ceil(b)) + 1) for part, b in zip(box, high, strict=True)]
+    if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+        return None
+    return slice(starts[0], stops[0]), slice(starts[1], stops[1]), slice(starts[2], stops[2])
+
+
+def box_of_points(scene: Scene, points: np.ndarray, margin_mm: float) -> Box | None:
+    """The part of the grid within `margin_mm` of the corners of `points` (P, 3) voxels; None outside of the grid."""
+    reach = margin_mm / scene.spacing_mm
+    x, y, z = scene.hu.shape
+    return _overlap((slice(0, x), slice(0, y), slice(0, z)), points.min(axis=0) - reach, points.max(axis=0) + reach)
+
+
+def with_rim(scene: Scene, box: Box, inside: np.ndarray) -> np.ndarray:
+    """`inside` (x, y, z) bool of a lung's box and the half-aerated voxels along its surface.
+
+    A label map's edge runs through voxels that are part lung: left as they are they would ring every opacity in black.
+    """
+    reach = max(1, round(2.5 / scene.coarsest_mm()))
+    grown = dilate(inside, reach)
+    is_free = ~scene.mask("airway", "trachea", "lung", "pleura")[box] & (scene.hu[box] < RIM_HU)
+    return inside | (grown & is_free & (scene.labels[box] > 0))
+
+
+RIM_HU = -60.0
+
+
+def dilate(mask: np.ndarray, times: int = 1) -> np.ndarray:
+    """Grow a mask by one voxel along each axis, `times` times."""
+    for _ in range(times):
+        grown = mask.copy()
+        for axis in range(mask.ndim):
+            low = (slice(None),) * axis + (slice(None, -1),)
+            high = (slice(None),) * axis + (slice(1, None),)
+            grown[low] |= mask[high]
+            grown[high] |= mask[low]
+        mask = grown
+    return mask
+
+
+def edge_closeness(scene: Scene, inside: np.ndarray, reach_mm: float) -> np.ndarray:
+    """About 0 well inside `inside` (x, y, z) bool, 0.5 and more on its surface: float32, over `reach_mm`."""
+    size = [max(1, 2 * round(reach_mm / step) + 1) for step in scene.grid.spacing_mm]
+    return 1.0 - ndimage.uniform_filter(inside.astype(np.float32), size, mode="constant")
 
 
 def bounding_box(where: np.ndarray, margin: int = 0) -> Box | None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from core.report.parsed import Existence
+from core.structures import parts_of
 from core.synthesis.claims import KINDS, Claim, side_of_organs
-from core.synthesis.lesions import insert_findings
+from core.synthesis.lesions import MULTIPLE, insert_findings
 from core.synthesis.mediastinum import NORMAL_RATIO, cardiothoracic_ratio
 from core.synthesis.normality import NORMALITY
-from core.synthesis.patients import Patient, ViewConfig, degrade, vary_patient
+from core.synthesis.patients import Patient, ViewConfig, vary_patient
 from core.synthesis.reports import GeneratedReport, write_report
+from core.synthesis.scanner import degrade
 from core.synthesis.scene import Finding, Scene
 from core.synthesis.statement import Statement
 from core.synthesis.zones import zones_of
@@ -42,6 +44,8 @@ class StudyConfig:
     """Fewest and most findings denied."""
     normals: tuple[int, int] = (1, 3)
     """Fewest and most structures called normal."""
+    several_chance: float = 0.3
+    """How often a kind of nodule (or mass) comes two or three times, in different lobes."""
     uncertain_chance: float = 0.08
     """How often a painted finding is only suspected in words."""
 
@@ -58,16 +62,31 @@ class SyntheticStudy:
     def region(self, statement: Statement) -> np.ndarray:
         """Where a sentence is true: (X, Y, Z) bool; all False for a denial. A normal organ is its own region.
 
-        A sentence with several findings is true where any of them is.
+        A sentence is true of every finding that its words fit: "a nodule in the left lung" of each one there, "a 12 mm
+        nodule" of that one. A sentence with several facts is true where any of them is.
         """
         if statement.kind == "normal":
             return self.scene.mask(*statement.organs)
         region = np.zeros(self.scene.hu.shape, bool)
-        kinds = {fact.kind for fact in statement.facts if fact.existence != "absent"}
-        for finding in self.findings:
-            if finding.claim.kind in kinds:
+        for fact in statement.facts:
+            for finding in self._meant(fact):
                 region |= finding.mask
         return region
+
+    def _meant(self, fact: Statement) -> list[Finding]:
+        if fact.existence == "absent":
+            return []
+        same_kind = [finding for finding in self.findings if finding.claim.kind == fact.kind]
+        return [finding for finding in same_kind if _fits(finding.claim, fact)] or same_kind
+
+
+def _fits(claim: Claim, fact: Statement) -> bool:
+    """Whether the words of a fact are true of a finding: it lies where they say and has the size they tell."""
+    if fact.size_mm is not None and claim.size_mm is not None and abs(fact.size_mm - claim.size_mm) > 0.01:
+        return False
+    named = {number for organ in fact.organs for number in parts_of(organ)}
+    own = {number for organ in claim.organs for number in parts_of(organ)}
+    return not named or own <= named
 
 
 def make_study(patient: Patient, config: StudyConfig, rng: np.random.Generator, study_id: str = "") -> SyntheticStudy:
@@ -85,7 +104,7 @@ def make_study(patient: Patient, config: StudyConfig, rng: np.random.Generator, 
 
 
 def _draw_kinds(config: StudyConfig, rng: np.random.Generator) -> list[str]:
-    """Different kinds of finding, at most one of each CT-RATE label, so that every sentence has one region."""
+    """Kinds of finding, one of each CT-RATE label, so that no word fits two of them; some kinds several times."""
     count = int(rng.integers(config.findings[0], config.findings[1] + 1))
     names = list(KINDS)
     weights = np.array([_WEIGHTS.get(name, 0.8) for name in names])
@@ -95,7 +114,36 @@ def _draw_kinds(config: StudyConfig, rng: np.random.Generator) -> list[str]:
         chosen.setdefault(KINDS[names[place]].finding, names[place])
         if len(chosen) > count:
             break
-    return list(chosen.values())[:count]
+    kinds = list(chosen.values())[:count]
+    more = [kind for kind in kinds if kind in MULTIPLE and rng.random() < config.several_chance]
+    return kinds + [kind for kind in more for _ in range(int(rng.integers(1, 3)))]
+
+
+_CONFUSED: dict[str, tuple[str, ...]] = {
+    "pleural effusion": ("Atelectasis", "Consolidation", "Lung opacity"),
+    "consolidation": ("Lung opacity", "Atelectasis", "lung mass"),
+    "atelectasis": ("Consolidation", "Lung opacity", "Pulmonary fibrotic sequela"),
+    "ground-glass opacity": ("Mosaic attenuation pattern", "Consolidation"),
+    "mass": ("Lung nodule", "Consolidation", "Lung opacity"),
+    "cavitary nodule": ("lung mass",),
+    "solid nodule": ("lung mass", "Lung opacity"),
+    "spiculated nodule": ("lung mass", "Lung opacity"),
+    "ground-glass nodule": ("Lung opacity",),
+    "part-solid nodule": ("Lung opacity",),
+    "fibrotic band": ("Atelectasis", "Interlobular septal thickening"),
+    "fibrotic reticulation": ("Interlobular septal thickening", "Lung opacity", "Bronchiectasis"),
+    "septal thickening": ("Pulmonary fibrotic sequela",),
+    "bronchiectasis": ("Peribronchial thickening",),
+    "bronchial wall thickening": ("Bronchiectasis",),
+    "mosaic attenuation": ("Emphysema", "Lung opacity"),
+    "emphysema": ("Mosaic attenuation pattern", "pneumothorax"),
+    "pneumothorax": ("Emphysema", "Atelectasis", "Lung opacity"),
+    "pericardial effusion": ("Cardiomegaly",),
+    "cardiomegaly": ("Pericardial effusion",),
+    "coronary stent": ("Coronary artery wall calcification",),
+    "aortic stent graft": ("Arterial wall calcification",),
+}
+"""Kind -> findings that come with it or look like it: they are neither claimed nor denied beside it."""
 
 
 def _draw_denials(
@@ -103,6 +151,7 @@ def _draw_denials(
 ) -> list[Claim]:
     """Findings that are truly not there, denied for the whole chest or for one place."""
     there = {KINDS[kind].finding for kind in (*kinds, *patient.never_denied)}
+    there |= {finding for kind in kinds for finding in _CONFUSED.get(kind, ())}
     free = [kind for kind in KINDS if KINDS[kind].finding not in there and _is_deniable(kind, scene)]
     count = min(len(free), int(rng.integers(config.denials[0], config.denials[1] + 1)))
     return [_denial(kind, scene, rng) for kind in rng.choice(free, count, replace=False).tolist()]
@@ -111,7 +160,13 @@ def _draw_denials(
 def _is_deniable(kind: str, scene: Scene) -> bool:
     if kind == "cardiomegaly":
         return 0 < cardiothoracic_ratio(scene) < NORMAL_RATIO
-    return KINDS[kind].place != "organ" or kind == "lymph node" or bool(scene.mask(*KINDS[kind].organs).any())
+    return KINDS[kind].place != "organ" or bool(scene.mask(*_seen_with(kind)).any())
+
+
+def _seen_with(kind: str) -> tuple[str, ...]:
+    """Structures of which one must be in view for a kind to be denied; few label maps name the mediastinum."""
+    organs = KINDS[kind].organs
+    return ("trachea", "aorta") if organs == ("mediastinum",) else organs
 
 
 def _denial(kind: str, scene: Scene, rng: np.random.Generator) -> Claim:

@@ -167,11 +167,11 @@ UNCERTAIN: dict[Style, tuple[str, ...]] = {
     "formal": (
         "Findings{place} are suspicious for {thing}.",
         "{A_thing} {is} suspected{place}{measuring}.",
-        "Appearances{place} might represent {thing}.",
+        "Appearances might represent {thing}{place}.",
         "{A_thing}{place} {is} questionable.",
         "{A_thing}{place} cannot be ruled out.",
         "Equivocal {thing}{place}{tail}.",
-        "Appearances{place} raise the possibility of {thing}.",
+        "Appearances raise the possibility of {thing}{place}.",
         "The findings{place} are suggestive of {thing}.",
         "{A_thing} {is} considered possible{place}{tail}.",
     ),

@@ -12,11 +12,12 @@ from core.synthesis.patients import MIRROR, Patient, ViewConfig, erase_lesion, v
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.reports import generate_reports
 from core.synthesis.studies import StudyConfig, make_study
+from core.synthesis.surroundings import NO_SURROUNDINGS
 from trainers.batch import ASAP_REQUIRES, check_batch, collate
 from trainers.patients import read_patients, write_patient
 from trainers.synthetic import SyntheticConfig, SyntheticStudies, class_map, patch_shares
 
-STILL = ViewConfig((40, 32, 40), 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, recontrast=False)
+STILL = ViewConfig((40, 32, 40), 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False, 0.0, 0.0, NO_SURROUNDINGS)
 
 
 @pytest.fixture(scope="module")
