@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import gradio as gr
+import numpy as np
 
 from asap_viewer.layers import heat_layer, label_layer
 from asap_viewer.parts import Parts, Updates, ready, told
@@ -122,7 +123,13 @@ def report_rows(services: Services, case: Case, engine_name: str, is_pending: bo
 
 
 def heat_updates(services: Services, parts: Parts, case: Case, one: SentenceGrounding, owner: Owner) -> Updates:
-    """One sentence's heat and its peak in the viewer."""
-    layer = heat_layer(one.map.heat, one.map.grid, case.volume)
-    update = show_heat(layer.prop(lambda blob: services.served.publish(blob, owner)), one.text[:80])
+    """One sentence's heat, its raw heat and its peak in the viewer."""
+
+    def served(heat: np.ndarray) -> dict:
+        layer = heat_layer(heat, one.map.grid, case.volume)
+        return layer.prop(lambda blob: services.served.publish(blob, owner))
+
+    raw = None if one.map.anywhere is one.map.heat else served(one.map.anywhere)
+    peaks = {"kept": one.peak_ras_mm, "raw": one.raw_peak_ras_mm}
+    update = show_heat(served(one.map.heat), one.text[:80], raw=raw, words=one.constraint.words, peaks=peaks)
     return {parts.viewer: {**update, **go_to(one.peak_ras_mm)}}

@@ -172,8 +172,9 @@ def _finding_row(name: str, probability: float, mm: Sequence[float]) -> dict[str
 def said_of(one: SentenceGrounding) -> str:
     """A grounding in one line of words."""
     place = ", ".join(spoken_name(name) for name in list(one.organs)[:2]) or "no organ"
+    where = f"Peak at {place_words(one.peak_ras_mm)} ({place})" if one.is_spot else "Points at no spot"
     return (
-        f"Peak at {place_words(one.peak_ras_mm)} ({place}); score {one.score:.2f}, "
+        f"{where}, {one.constraint.words}; score {one.score:.2f}, "
         f"margin to its negation {one.margin:+.2f}: {SUPPORT_WORDS[one.support]}"
     )
 

@@ -68,9 +68,13 @@ def keep_case(scan: dict) -> dict:
     return gr.update(scan=scan)
 
 
-def show_heat(prop: dict | None, label: str = "") -> dict:
-    """Update: lay this heat map (made by `Layer.prop`) over the CT, or take it away."""
-    return gr.update(heat={**prop, "label": label, "n": time.time_ns()} if prop else None)
+def show_heat(prop: dict | None, label: str = "", **more: Any) -> dict:
+    """Update: lay this heat map (made by `Layer.prop`) over the CT, or take it away.
+
+    more: words (what kept it), raw (the same for its raw twin, None where both are one), peaks ({"kept": (3,) RAS mm,
+    "raw": (3,)}). Which of the two is drawn is the person's choice, and stays.
+    """
+    return gr.update(heat={**prop, **more, "label": label, "n": time.time_ns()} if prop else None)
 
 
 def go_to(point_mm: Sequence[float]) -> dict:

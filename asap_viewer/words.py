@@ -149,6 +149,8 @@ def _sentence_row(sentence: Sentence, grounding: SentenceGrounding | None) -> di
             "probability": round(grounding.probability, 4),
             "support": grounding.support,
             "support_words": SUPPORT_WORDS[grounding.support],
+            "kept": grounding.constraint.words,
+            "is_spot": grounding.is_spot,
             "shares": [organ_chip(name) | {"share": share} for name, share in list(grounding.organs.items())[:4]],
         }
     return row

@@ -109,6 +109,7 @@ export const KEYS = {
   o: ['outlines of the organs on or off', (viewer) => viewer.set({ outline: !viewer.look.outline })],
   s: ['only the organ under the crosshair', (viewer) => viewer.soloHere()],
   h: ['heat map on or off', (viewer) => viewer.set({ showHeat: !viewer.look.showHeat })],
+  i: ['heat inside the named organ, or raw', (viewer) => viewer.setHeatKind(viewer.heatKind === 'raw' ? 'kept' : 'raw')],
   x: ['crosshair on or off', (viewer) => viewer.set({ crosshair: !viewer.look.crosshair })],
   d: ['measure a distance (Delete removes the last)', (viewer) => viewer.setTool(viewer.tool === 'distance' ? 'crosshair' : 'distance')],
   Delete: ['', (viewer) => viewer.dropDistance()],

@@ -81,11 +81,14 @@ export class Loader {
   async #openHeat(spec, turn) {
     const { viewer } = this;
     if (!viewer.case || turn !== this.heatTurn) return;
+    const isRaw = Boolean(spec?.raw) && viewer.heatKind === 'raw';
+    const part = isRaw ? spec.raw : spec;
     let layer = null;
-    if (spec) layer = new Layer(spec, await this.#get(spec, Uint8Array, 'heat map'), viewer.case.affine);
+    if (part) layer = new Layer(part, await this.#get(part, Uint8Array, 'heat map'), viewer.case.affine);
     if (turn !== this.heatTurn) return;
     viewer.heat = layer;
-    viewer.heatLabel = spec?.label ?? '';
+    viewer.heatSpec = spec ?? null;
+    viewer.isRawHeat = isRaw;
     if (layer) viewer.look.showHeat = true;
     viewer.say(this.#summary(viewer.case));
     viewer.changed();

@@ -14,7 +14,7 @@ export class Panel {
       heatOpacity: slider('Heat opacity', (value) => viewer.set({ heatOpacity: value })),
       heatThreshold: slider('Heat from', (value) => viewer.set({ heatThreshold: value })),
     };
-    this.legend = makeLegend();
+    this.legend = makeLegend(viewer);
     this.organs = make('div', { className: 'ctv-organs' });
     this.organHead = make('div', { className: 'ctv-head' }, [
       make('span', { text: 'Organs' }),
@@ -46,7 +46,7 @@ export class Panel {
     }
     this.sliders.fillOpacity.element.hidden = !viewer.labels;
     for (const part of [this.sliders.heatOpacity, this.sliders.heatThreshold, this.legend]) part.element.hidden = !viewer.heat;
-    this.legend.update(viewer.heatLabel, viewer.look);
+    this.legend.update();
     this.organHead.hidden = !viewer.labels;
     for (const chip of this.organs.querySelectorAll('[data-number]')) {
       setPressed(chip, viewer.isShown(Number(chip.dataset.number)));
@@ -103,7 +103,7 @@ function makeReading() {
     mm.textContent = mmText(reading.mm);
     voxel.textContent = `voxel ${reading.voxel.join(', ')}`;
     voxel.title = 'Index in the file, counted from 0';
-    heat.textContent = reading.heat === null ? '' : `heat ${reading.heat.toFixed(2)}`;
+    heat.textContent = reading.heat === null ? '' : `${reading.isRaw ? 'raw ' : ''}heat ${reading.heat.toFixed(2)}`;
   };
   return { element, update };
 }
@@ -130,12 +130,25 @@ function slider(words, onInput) {
   return { input, output, element: make('label', { className: 'ctv-row' }, [make('span', { text: words }), input, output]) };
 }
 
-function makeLegend() {
+// The heat's name, what kept it, the choice between the two heats, and the colours.
+function makeLegend(viewer) {
   const name = make('div', { className: 'ctv-name' });
+  const words = make('div', { className: 'ctv-kept', 'data-read': 'kept' });
+  const kinds = [
+    ['kept', 'Inside the named organ', 'Heat kept inside the organ, lobe and side that the sentence names (key i)'],
+    ['raw', 'Raw heat', 'Heat as the engine gives it, kept to nothing (key i)'],
+  ].map(([kind, text, tip]) => [kind, button(text, tip, () => viewer.setHeatKind(kind), { toggles: true, 'data-heat': kind })]);
+  const choice = make('div', { className: 'ctv-group', role: 'group', 'aria-label': 'Which heat is drawn' }, kinds.map((pair) => pair[1]));
+  const peak = button('to its peak', 'Move the crosshair to where this heat is hottest', () => viewer.goToHeat(), { className: 'ctv-mini' });
   const canvas = make('canvas', { width: 256, height: 1, 'aria-hidden': 'true' });
   const ticks = make('div', { className: 'ctv-ticks' }, ['0', '0.25', '0.5', '0.75', '1'].map((text) => make('span', { text })));
-  const update = (label, look) => {
-    name.textContent = label ? `Heat: ${label}` : 'Heat';
+  const update = () => {
+    const { look, heatSpec: spec, isRawHeat, heatKind } = viewer;
+    name.textContent = spec?.label ? `Heat: ${spec.label}` : 'Heat';
+    words.textContent = isRawHeat ? 'raw heat, kept to nothing' : (spec?.words ?? '');
+    choice.hidden = !spec?.raw;
+    peak.hidden = !spec?.peaks;
+    for (const [kind, element] of kinds) setPressed(element, kind === heatKind);
     const context = canvas.getContext('2d');
     for (let x = 0; x < 256; x += 1) {
       const [r, g, b] = x / 255 < look.heatThreshold ? [22, 27, 35] : heatColour(x / 255);
@@ -143,5 +156,6 @@ function makeLegend() {
       context.fillRect(x, 0, 1, 1);
     }
   };
-  return { element: make('div', { className: 'ctv-legend' }, [name, canvas, ticks]), update };
+  const row = make('div', { className: 'ctv-heats' }, [choice, peak]);
+  return { element: make('div', { className: 'ctv-legend' }, [name, words, row, canvas, ticks]), update };
 }

@@ -41,7 +41,11 @@ function provenance(viewer) {
   if (slab.mm) looks.push(slabName(slab));
   looks.push(reading.exact ? 'full resolution' : 'reduced resolution');
   if (viewer.labels && viewer.look.masks) looks.push(`masks: ${spec.masks_engine || 'unnamed'}`);
-  if (viewer.heat && viewer.look.showHeat) looks.push(`heat from ${viewer.look.heatThreshold.toFixed(2)}: ${viewer.heatLabel}`);
+  if (viewer.heat && viewer.look.showHeat) {
+    const { label, words } = viewer.heatSpec;
+    const kind = viewer.isRawHeat ? 'raw heat' : `heat (${words || 'not constrained'})`;
+    looks.push(`${kind} from ${viewer.look.heatThreshold.toFixed(2)}: ${label}`);
+  }
   const when = new Date().toISOString().slice(0, 16).replace('T', ' ');
   return [`${spec.title || 'CT'} · case ${spec.id} · ${when} UTC · ASAP Viewer`, place.join(' · '), looks.join(' · '), DISCLAIMER];
 }

@@ -60,7 +60,8 @@ function details(sentence) {
   const box = make('div', 'rp-details');
   const facts = make('p', 'rp-facts');
   if (sentence.peak) {
-    facts.textContent = `Peak at ${placeWords(sentence.peak)} · score ${sentence.score.toFixed(2)} · ` +
+    const place = sentence.is_spot ? `Peak at ${placeWords(sentence.peak)}` : 'Normal or denied: points at no spot';
+    facts.textContent = `${place} · score ${sentence.score.toFixed(2)} · ` +
       `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${sentence.support_words}`;
   } else {
     facts.textContent = sentence.pending ? 'Looking for it in the scan…' : 'Not looked for in the scan yet.';
@@ -74,6 +75,7 @@ function details(sentence) {
   note.addEventListener('keydown', (event) => event.stopPropagation());
   note.addEventListener('change', () => { if (sentence.verdict) judge(sentence, sentence.verdict); });
   box.append(facts);
+  if (sentence.kept) box.append(make('p', 'rp-facts', `Heat: ${sentence.kept}`));
   if (sentence.shares && sentence.shares.length) {
     const shares = sentence.shares.slice(0, 4).map((one) => `${one.spoken} ${percent(one.share)}`).join(' · ');
     box.append(make('p', 'rp-facts', `Heat lies in: ${shares}`));

@@ -35,7 +35,9 @@ class Viewer {
     this.send = send;
     this.case = null;
     this.ct = this.labels = this.heat = null;
-    this.heatLabel = '';
+    this.heatSpec = null; // what came with the heat: label, words, peaks, and where its raw twin is
+    this.heatKind = 'kept'; // or 'raw': which of the two heats is wanted, for as long as the page is open
+    this.isRawHeat = false;
     this.at = [0, 0, 0];
     this.tool = 'crosshair';
     this.slab = { mm: 0, mode: 'max' };
@@ -138,7 +140,7 @@ class Viewer {
     this.setAt(point);
   }
 
-  // What is at reference voxel `point`: {mm, voxel, hu, exact, organ, number, colour, heat, hasLabels}.
+  // What is at reference voxel `point`: {mm, voxel, hu, exact, organ, number, colour, heat, isRaw, hasLabels}.
   readAt(point) {
     const mm = apply(this.case.affine, point);
     const number = this.labels?.valueAt(point) || 0;
@@ -146,7 +148,7 @@ class Viewer {
     const heat = this.heat ? (this.heat.valueAt(point) ?? 0) / 255 : null;
     return { mm, voxel: sourceVoxel(this.case, mm), hu: this.ct?.valueAt(point) ?? null, exact: this.isExact, number,
       organ: structure?.spoken ?? '', name: structure?.name ?? '', colour: structure?.colour ?? '', heat,
-      hasLabels: Boolean(this.labels) };
+      isRaw: this.isRawHeat, hasLabels: Boolean(this.labels) };
   }
 
   hover(view, pixel) {
@@ -159,6 +161,18 @@ class Viewer {
   set(wishes) {
     Object.assign(this.look, wishes);
     this.changed();
+  }
+
+  // 'kept' inside the named organ, or 'raw'; stays for the next sentences and cases.
+  setHeatKind(kind) {
+    this.heatKind = kind;
+    if (this.heatSpec) this.loader.openHeat(this.heatSpec);
+    this.changed();
+  }
+
+  goToHeat() {
+    const mm = this.heatSpec?.peaks?.[this.isRawHeat ? 'raw' : 'kept'];
+    if (mm) this.goTo({ mm });
   }
 
   setPreset(name) {
@@ -325,6 +339,6 @@ class Viewer {
 function describe(reading) {
   const parts = [`pointer ${mmText(reading.mm)}`, `${reading.exact ? '' : '≈ '}${reading.hu} HU`.replace('-', '−')];
   if (reading.organ) parts.push(reading.organ);
-  if (reading.heat) parts.push(`heat ${reading.heat.toFixed(2)}`);
+  if (reading.heat) parts.push(`${reading.isRaw ? 'raw ' : ''}heat ${reading.heat.toFixed(2)}`);
   return parts.join(' · ');
 }

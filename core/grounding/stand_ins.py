@@ -14,7 +14,7 @@ from core.structures import BY_NAME, LOBES, LOBES_LEFT, LOBES_RIGHT, side_of, sp
 
 CLOSED_MM = 8.0
 """Gaps of lung masks up to twice this wide belong to the lung: vessels, and lesions that a mask left out."""
-RIM_INSIDE_MM, RIM_OUTSIDE_MM = 8.0, 12.0
+RIM_INSIDE_MM, RIM_OUTSIDE_MM = 8.0, 10.0
 """What stands for a pleural space: so much of the lung's surface and of the tissue around it."""
 AROUND_HEART_MM = 10.0
 """Tissue this close to the heart stands for a pericardium."""

@@ -89,6 +89,29 @@ def test_a_person_finds_a_sentence_judges_it_asks_and_exports(page):
     assert all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in page.asked)
 
 
+def test_raw_heat_is_one_click_away_and_stays_chosen(page):
+    page.locator(".rp-row", has_text="nodule").first.click()
+    page.wait_for_function("document.querySelector('.asap-viewer').viewer.heat !== null", timeout=60_000)
+    assert page.inner_text('[data-read="kept"]') == "kept inside: left lower lobe"
+    warm = "v.heat.data.reduce((sum, value) => sum + (value > 0), 0)"
+    kept = viewer_value(page, warm)
+    raw = page.locator('[data-heat="raw"]')
+    assert raw.inner_text() == "Raw heat"
+    raw.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.asap-viewer').viewer.isRawHeat", timeout=30_000)
+    assert viewer_value(page, warm) > kept
+    assert raw.get_attribute("aria-pressed") == "true"
+    page.locator(".rp-row", has_text="heart is not enlarged").first.click()
+    heard = "document.querySelector('.asap-viewer').viewer.heatSpec.words === 'kept inside: heart'"
+    page.wait_for_function(heard, timeout=60_000)
+    assert viewer_value(page, "v.isRawHeat && v.heatKind") == "raw"
+    page.click('button[aria-label="Move the crosshair to where this heat is hottest"]')
+    assert viewer_value(page, "v.readAt(v.at).heat") > 0.9
+    page.click('[data-heat="kept"]')
+    page.wait_for_function("!document.querySelector('.asap-viewer').viewer.isRawHeat", timeout=30_000)
+
+
 def test_report_text_stays_text(page):
     page.click('button:has-text("Paste or edit the report")')
     page.fill('.asap-tab-report textarea[placeholder="Paste the findings here"]', HOSTILE + " The heart is normal.")
