@@ -4,7 +4,7 @@ A dataset item has the shapes below without the leading B, and `study_id` as a s
 F findings tokens, S sentences, Q questions of W tokens, O organs of the view's organ map with U tokens of text each (T,
 F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, I J H voxels of a finer
 volume, E features and C labels of a study, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz +
-z). An absent input is an absent key,
+z), R regions, M cells of 2x2x2 voxels counted x-major, N kinds of finding. An absent input is an absent key,
 never None.
 """
 
@@ -69,9 +69,13 @@ FIELDS: dict[str, Field] = {
     "asked_attn": Field("QW", torch.bool, meaning="True = real token"),
     "asked_target": Field("QL", torch.float32, meaning="as sentence_target; all zero = the claim is false"),
     "asked_valid": Field("Q", torch.bool, meaning="True = a claim, False = padding"),
+    "asked_region": Field("Q", torch.int16, -1, "where the claim is true, row of region_cells; -1 = nowhere"),
+    "region_cells": Field("RM", torch.uint8, meaning="voxels of each cell inside region r"),
+    "kind_region": Field("N", torch.int16, meaning="region of each kind of finding; -1 = not there, -2 = unknown"),
+    "cell_class": Field("M", torch.uint8, meaning="structure class of each cell, 0 = none of them"),
 }
 
-PADDED = frozenset("TFSQWU")
+PADDED = frozenset("TFSQWUR")
 WORDS = ("study_id", "trouble")
 """Entries that are words, a list of B str: which study it is, and what was wrong with one that it stands in for."""
 

@@ -13,13 +13,15 @@ import torch
 import tyro
 
 from core.errors import AsapError, CheckpointError
-from core.grounding.asap_engine import GROUNDING_PARTS, Calibration, EngineSpec
+from core.grounding.asap_engine import Calibration, EngineSpec
+from core.grounding.two_scale_engine import needed_parts
 from core.grounding.view import ViewConfig
-from core.models.asap import ASAP
 from core.models.asap_config import ASAPConfig
 from core.models.asap_file import save_asap
 from core.models.checkpoint import config_from_json, config_to_json, import_weights, read_weights, write_atomically
+from core.models.pyramid import CELL
 from core.models.tokens import ReportTokenizer
+from core.models.two_scale import build_asap
 from trainers.resume import WEIGHTS, latest_checkpoint
 from trainers.run_files import CONFIG, MODEL, TOKENIZER
 
@@ -53,9 +55,9 @@ def bundle(config: BundleConfig) -> Path:
             "are engines as they are: put the run's model.safetensors into models/NAME."
         )
     model_config = config_from_json(ASAPConfig, json.dumps(told["model"]))
-    model = ASAP(model_config)
+    model = build_asap(model_config)
     source = _weights_of(config.run)
-    import_weights(model, read_weights(source)[0], GROUNDING_PARTS)
+    import_weights(model, read_weights(source)[0], needed_parts(model_config))
     facts = {"source": f"{config.run.name}/{source.relative_to(config.run)}", "recipe": told["run"]["recipe"]}
     tokenizer = ReportTokenizer.from_file(config.run / TOKENIZER)
     save_asap(config.out / "model.safetensors", model, tokenizer, facts, torch.float16)
@@ -85,6 +87,8 @@ def _weights_of(run: Path) -> Path:
 def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
     """How the engine must show a CT: exactly as in training."""
     told = {"image_size": model.vision.image_size, "patch_size": model.vision.patch_size, "subdivisions": subdivisions}
+    if model.pyramid is not None:  # its cells are read, once
+        told |= {"patch_size": (CELL,) * 3, "subdivisions": 1}
     if run["data"] == "synthetic":
         told |= {"spacing_mm": [run["synthetic"]["study"]["view"]["spacing_mm"]] * 3}
         told |= {"hu_range": run["synthetic"]["window_hu"]}

@@ -20,6 +20,8 @@ from torch import nn
 
 from core.errors import AsapError, ConfigError
 from core.models.asap import ASAP
+from core.models.asap_config import ASAPConfig
+from core.models.bert import BertConfig
 from core.models.checkpoint import config_from_json, load_strictly, read_weights
 from core.models.imports import fit_weights, put_weights, read_source, start_from
 from core.models.model_file import ModelFacts, save_model
@@ -56,7 +58,7 @@ class PretrainConfig:
     recipe: str = "asap"
     """Pre-training method, a file of trainers/recipes."""
     preset: str = "corrected"
-    """Named settings of the recipe; view, reports and loop start from it."""
+    """Named settings of the recipe; view, reports, data engine and loop start from it."""
     data: str = SYNTHETIC
     """"synthetic", or a folder with volumes/, reports.csv and what the recipe needs (masks/, builders' files)."""
     model: Path | None = None
@@ -206,10 +208,22 @@ def _report_texts(config: PretrainConfig) -> list[str]:
 def _model_config(config: PretrainConfig, tokenizer: ReportTokenizer) -> Any:
     recipe = find_recipe(config.recipe)
     if config.model is None:
-        return change_config(recipe.config(config.preset, tokenizer.vocab_size), config.change)
+        plain = recipe.config(config.preset, tokenizer.vocab_size)
+        return change_config(_with_text(plain, config.text), config.change)
     if not config.model.is_file():
         raise ConfigError(f"No model config at {config.model}; expected a JSON file.")
     return change_config(config_from_json(recipe.config_type, config.model.read_text()), config.change)
+
+
+def _with_text(plain: Any, text: Path | None) -> Any:
+    """A preset that is trained from scratch, with a text encoder of the sizes that are stored with its weights."""
+    if text is None or text.suffix != ".safetensors" or not isinstance(plain, ASAPConfig) or plain.pyramid is None:
+        return plain
+    told = read_weights(text)[1].get("config")
+    if told is None:
+        return plain
+    sizes = config_from_json(BertConfig, told)
+    return replace(plain, text=sizes, report=replace(plain.report, vocab_size=sizes.vocab_size))
 
 
 def facts_of(config: PretrainConfig, model: Any) -> dict[str, str]:
@@ -251,6 +265,7 @@ def read_options(arguments: Sequence[str]) -> PretrainConfig:
     preset = find_recipe(named.recipe).preset(named.preset)
     start = replace(plain, recipe=named.recipe, preset=named.preset)
     start = replace(start, out=tyro.MISSING, loop=preset.loop, view=preset.view, reports=preset.reports)
+    start = replace(start, synthetic=preset.synthetic)
     start = replace(start, split=SplitConfig(preset.val_share))
     return tyro.cli(PretrainConfig, default=start, args=arguments)
 

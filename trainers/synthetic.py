@@ -1,27 +1,36 @@
 """Studies from the data engine as a training set: every item is a function of its index, the seed and the epoch."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange, reduce
-from safetensors import safe_open
-from safetensors.numpy import save as to_bytes
+from torch import Tensor
 
 from core.errors import ConfigError
-from core.models.checkpoint import write_atomically
 from core.models.tokens import ReportTokenizer, mask_tokens
 from core.organ_map import ORGAN_MAPS
 from core.synthesis.patients import Patient
 from core.synthesis.phantom import PhantomConfig, build_phantom
-from core.synthesis.statement import Statement
 from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
 from trainers.batch import Sample
+from trainers.cells import classes_of_cells, count_in_cells, regions_of_kinds
+from trainers.claims import AskedClaim, claims_about
 from trainers.patients import read_patients
-from trainers.questions import Question, ask_about, question_fields
+from trainers.stored_study import (
+    NOWHERE,
+    Facts,
+    StoredStudy,
+    Words,
+    read_stored,
+    read_words,
+    region_of,
+    store,
+    write_stored,
+)
 
 CLASS_STRUCTURES = ORGAN_MAPS["asap9"].names
 """Anatomy classes 1 to 8 of `organ_mask`; 0 is everything else."""
@@ -31,6 +40,9 @@ GIVEN = (
     "sentence_target sentence_target_valid"
 ).split()
 """Batch fields of every item."""
+
+LENDERS = 6
+"""Other studies whose sentences may serve as false claims."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +74,25 @@ class SyntheticConfig:
     text_mask_ratio: float = 0.75
     """Share of report tokens to be guessed."""
     false_claims: int = 0
-    """Most claims of others that are false of a study, asked beside its own, see `trainers.questions`; 0 asks none."""
+    """Most claims borrowed from other studies that are false of a study, see `trainers.claims`; 0 asks nothing."""
+    cells: bool = False
+    """Whether the truth is told on cells of 2 voxels as well, for a model of two scales."""
+    jitter_hu: float = 0.0
+    """Largest deviation of the noise that is added each time a study is seen; all HU also shift by up to a quarter."""
 
     def __post_init__(self) -> None:
         view = self.study.view.shape
         if any(c % p or c > v for v, c, p in zip(view, self.crop, self.patch, strict=True)):
             raise ConfigError(f"crop {self.crop} must be whole patches {self.patch} and fit into the view {view}.")
-        if self.window_hu[0] >= self.window_hu[1] or self.count < 1 or self.false_claims < 0:
-            raise ConfigError("window_hu must rise from black to white, count be at least 1, false_claims 0.")
-
-
-@dataclass(frozen=True, eq=False)
-class StoredStudy:
-    """A synthetic study in the form it is cached in."""
-
-    image: np.ndarray
-    """(X, Y, Z) uint8, the HU window spread over 0..255."""
-    organs: np.ndarray
-    """(X, Y, Z) uint8 anatomy classes."""
-    regions: np.ndarray
-    """(S, X*Y*Z / 8) uint8, the voxels where each sentence is true, packed eight to a byte."""
-    sentences: tuple[str, ...]
-    impression: str
-    facts: tuple[dict[str, object], ...]
-    """Per sentence: kind, existence, laterality of what it says first, whether that is all, what else is there."""
+        if self.window_hu[0] >= self.window_hu[1] or self.count < 1 or min(self.false_claims, self.jitter_hu) < 0:
+            raise ConfigError("window_hu must rise from black to white, count be at least 1, others at least 0.")
 
 
 def offered_fields(config: SyntheticConfig) -> tuple[str, ...]:
     """Names of the batch fields that the data engine makes."""
-    asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid") if config.false_claims else ()
-    return (*GIVEN, *asked)
+    asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid", "asked_region") if config.false_claims else ()
+    cells = ("region_cells", "kind_region", "cell_class") if config.cells else ()
+    return (*GIVEN, *asked, *cells)
 
 
 class SyntheticStudies:
@@ -115,33 +116,36 @@ class SyntheticStudies:
         self._epoch = epoch
 
     def __getitem__(self, index: int) -> Sample:
-        stored = self.stored(index)
-        generator = torch.Generator().manual_seed((self.config.seed * 7919 + self._epoch) * 1_000_003 + index)
-        asked = self._questions(index, stored)
-        return to_sample(stored, f"synthetic-{index}", self.tokenizer, self.config, generator, asked)
+        stored, seed = self.stored(index), [self.config.seed, index, self._epoch]
+        maker = SampleMaker(self.config, self.tokenizer, np.random.default_rng(seed))
+        return maker.make(stored, f"synthetic-{index}", self._borrowed(index) if self.config.false_claims else ())
 
-    def _questions(self, index: int, stored: StoredStudy) -> list[Question]:
-        """What is asked about a study: its own claims and some of others', drawn anew in every epoch."""
-        if self.config.false_claims == 0:
-            return []
-        rng = np.random.default_rng([self.config.seed, index, self._epoch])
-        others = (self.stored(int(other)) for other in rng.integers(self.config.count, size=4))
-        borrowed = [pair for other in others for pair in zip(other.sentences, other.facts, strict=True)]
-        own = list(zip(stored.sentences, stored.facts, strict=True))
-        return ask_about(own, borrowed, self.config.false_claims, self._begin(index)[0].never_denied)
+    def _borrowed(self, index: int) -> list[Facts]:
+        """Sentences of a few other studies, others in every epoch."""
+        rng = np.random.default_rng([self.config.seed, index, self._epoch, 1])
+        others = rng.integers(self.config.count, size=LENDERS).tolist()
+        return [facts for other in others for facts in self.words(other).statements]
+
+    def words(self, index: int) -> Words:
+        """What is told of a study."""
+        path = self.path(index)
+        return read_words(path) if path is not None and path.is_file() else self.stored(index).words
 
     def stored(self, index: int) -> StoredStudy:
         """Study number `index`, from the cache where there is one."""
-        if self.config.cache_dir is None:
+        path = self.path(index)
+        if path is None:
             return self._draw(index)
-        path = self.config.cache_dir / f"{index:06d}.safetensors"
         if not path.is_file():
             write_stored(self._draw(index), path)
         return read_stored(path)
 
+    def path(self, index: int) -> Path | None:
+        """Where a study is kept."""
+        return None if self.config.cache_dir is None else self.config.cache_dir / f"{index:06d}.safetensors"
+
     def _draw(self, index: int) -> StoredStudy:
-        study = self.study(index)
-        return store(study, self.config)
+        return store(self.study(index), self._begin(index)[0].never_denied)
 
     def study(self, index: int) -> SyntheticStudy:
         """The whole study, with voxel masks of its findings."""
@@ -166,29 +170,6 @@ def phantom_patient(seed: int) -> Patient:
     return Patient(f"phantom-{seed}", phantom.volume.hu, phantom.masks.labels, phantom.volume.grid)
 
 
-def store(study: SyntheticStudy, config: SyntheticConfig) -> StoredStudy:
-    """A study in the form that is cached and trained on."""
-    low, high = config.window_hu
-    gray = np.clip((study.scene.hu - low) / (high - low), 0.0, 1.0) * 255
-    statements = study.report.statements
-    return StoredStudy(
-        np.rint(gray).astype(np.uint8),
-        class_map(study.scene.labels),
-        np.stack([np.packbits(study.region(statement)) for statement in statements]),
-        tuple(statement.text for statement in statements),
-        study.report.impression,
-        tuple(_facts(statement) for statement in statements),
-    )
-
-
-def _facts(statement: Statement) -> dict[str, object]:
-    """What is kept of a sentence; "also" lists further findings that it says are there."""
-    also = [fact.kind for fact in statement.also if fact.existence != "absent"]
-    facts: dict[str, object] = {"kind": statement.kind, "existence": statement.existence}
-    facts |= {"laterality": statement.laterality, "is_alone": not statement.also, "also": also}
-    return facts
-
-
 def class_map(labels: np.ndarray) -> np.ndarray:
     """Structure numbers (X, Y, Z) -> anatomy classes of `CLASS_STRUCTURES`, 0 = none, uint8."""
     classes: np.ndarray = ORGAN_MAPS["asap9"].lut()[labels]
@@ -208,58 +189,92 @@ def patch_shares(regions: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray
     return rearrange(counts, "s x y z -> s (x y z)").astype(np.float32) / (px * py * pz)
 
 
-def draw_crop(shape: tuple[int, ...], crop: tuple[int, int, int], generator: torch.Generator) -> tuple[slice, ...]:
-    """A random box of `crop` voxels inside `shape`."""
-    room = [whole - part for whole, part in zip(shape, crop, strict=True)]
-    starts = [int(torch.randint(most + 1, (), generator=generator)) for most in room]
-    return tuple(slice(start, start + part) for start, part in zip(starts, crop, strict=True))
+class SampleMaker(NamedTuple):
+    """Stored studies as batch fields, see `trainers.batch`; crop, noise, claims and masked words come from `rng`."""
+
+    config: SyntheticConfig
+    tokenizer: ReportTokenizer
+    rng: np.random.Generator
+
+    def make(self, stored: StoredStudy, study_id: str, borrowed: Sequence[Facts] = ()) -> Sample:
+        """All fields of one study; `borrowed` sentences of others serve as false claims."""
+        box = self.draw_crop(stored.codes.shape)
+        regions, labels = stored.regions[:, *box], stored.labels[box]
+        shares = torch.from_numpy(patch_shares(regions, self.config.patch))
+        places = np.array([region_of(facts) for facts in stored.words.statements], np.int64)
+        told = self._words(stored.words)
+        places = places[: int(told["findings_sent"].max())]  # the last sentences of a long report may not fit
+        sample: dict[str, Tensor | str] = told | {
+            "study_id": study_id,
+            "image": self._image(stored.hu(box)),
+            "organ_mask": torch.from_numpy(class_map(labels)),
+            "sentence_target": _rows_of(shares, places),
+            "sentence_target_valid": torch.ones(len(places), dtype=torch.bool),
+        }
+        if self.config.cells:
+            sample["region_cells"] = torch.from_numpy(count_in_cells(regions))
+            sample["cell_class"] = torch.from_numpy(classes_of_cells(labels))
+            sample["kind_region"] = torch.from_numpy(self._kinds(stored.words, regions))
+        if self.config.false_claims:
+            claims = claims_about(stored.words, borrowed, self.config.false_claims, self.rng)
+            sample |= self._asked(claims, shares)
+        return sample
+
+    def draw_crop(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """A random box of the config's crop inside `shape`."""
+        room = [whole - part for whole, part in zip(shape, self.config.crop, strict=True)]
+        starts = [int(self.rng.integers(most + 1)) for most in room]
+        return tuple(slice(start, start + part) for start, part in zip(starts, self.config.crop, strict=True))
+
+    def _image(self, hu: np.ndarray) -> Tensor:
+        (low, high), jitter = self.config.window_hu, self.config.jitter_hu
+        if jitter:
+            hu = hu + self.rng.standard_normal(hu.shape, np.float32) * np.float32(self.rng.uniform(0, jitter))
+            hu += np.float32(self.rng.uniform(-0.25, 0.25) * jitter)
+        shown = torch.from_numpy(np.ascontiguousarray(hu))[None]
+        return ((shown - low) * (2 / (high - low)) - 1).clamp(-1.0, 1.0)
+
+    def _kinds(self, words: Words, regions: np.ndarray) -> np.ndarray:
+        """As `regions_of_kinds`; what the crop has lost is unknown."""
+        numbers = regions_of_kinds(words.painted, words.never_denied)
+        lost = [number for number in range(len(regions)) if not regions[number].any()]
+        return np.where(np.isin(numbers, lost), np.int16(-2), numbers)
+
+    def _words(self, words: Words) -> dict[str, Tensor]:
+        findings = self.tokenizer.encode_sentences(words.sentences, self.config.max_tokens)
+        report = self.tokenizer.encode_sentences([*words.sentences, words.impression], self.config.max_tokens)
+        draws = torch.from_numpy(self.rng.random(report.ids.shape, np.float32))
+        masked, labels = mask_tokens(report.ids, draws, self.config.text_mask_ratio)
+        return {
+            "findings_ids": findings.ids,
+            "findings_attn": findings.attn,
+            "findings_sent": findings.sentence_map,
+            "report_ids": report.ids,
+            "report_attn": report.attn,
+            "report_sent": report.sentence_map,
+            "mlm_in": masked,
+            "mlm_labels": labels,
+        }
+
+    def _asked(self, claims: Sequence[AskedClaim], shares: Tensor) -> dict[str, Tensor]:
+        """Claims as fields `asked_*`. What lies outside of the crop is there and cannot be seen: it does not count."""
+        places = np.array([claim.region for claim in claims], np.int64)
+        ids, attn = torch.zeros((0, 1), dtype=torch.int64), torch.zeros((0, 1), dtype=torch.bool)
+        if claims:
+            ids, attn = self.tokenizer.encode_prompts([claim.text for claim in claims], self.config.max_tokens)
+        target = _rows_of(shares, places)
+        return {
+            "asked_ids": ids,
+            "asked_attn": attn,
+            "asked_target": target,
+            "asked_valid": target.any(dim=1) | torch.from_numpy(places == NOWHERE),
+            "asked_region": torch.from_numpy(places.astype(np.int16)),
+        }
 
 
-def to_sample(
-    stored: StoredStudy,
-    study_id: str,
-    tokenizer: ReportTokenizer,
-    config: SyntheticConfig,
-    generator: torch.Generator,
-    questions: Sequence[Question] = (),
-) -> Sample:
-    """The batch fields of one study, see `trainers.batch`; crop and masked words come from `generator`."""
-    findings = tokenizer.encode_sentences(stored.sentences, config.max_tokens)
-    report = tokenizer.encode_sentences([*stored.sentences, stored.impression], config.max_tokens)
-    draws = torch.rand(report.ids.shape, generator=generator)
-    masked, labels = mask_tokens(report.ids, draws, config.text_mask_ratio)
-    box = draw_crop(stored.image.shape, config.crop, generator)
-    regions = np.unpackbits(stored.regions, axis=1).reshape(-1, *stored.image.shape)[:, *box]
-    shares = torch.from_numpy(patch_shares(regions, config.patch))
-    told = int(findings.sentence_map.max())  # the last sentences of a long report may not fit
-    asked = question_fields(questions, shares, tokenizer, config.max_tokens) if config.false_claims else {}
-    return asked | {
-        "study_id": study_id,
-        "image": torch.from_numpy(stored.image[None, *box]).float() / 127.5 - 1.0,
-        "organ_mask": torch.from_numpy(np.ascontiguousarray(stored.organs[box])),
-        "findings_ids": findings.ids,
-        "findings_attn": findings.attn,
-        "findings_sent": findings.sentence_map,
-        "report_ids": report.ids,
-        "report_attn": report.attn,
-        "report_sent": report.sentence_map,
-        "mlm_in": masked,
-        "mlm_labels": labels,
-        "sentence_target": shares[:told],
-        "sentence_target_valid": torch.ones(told, dtype=torch.bool),
-    }
-
-
-def write_stored(stored: StoredStudy, path: Path) -> None:
-    """Cache one study as safetensors."""
-    arrays = {"image": stored.image, "organs": stored.organs, "regions": stored.regions}
-    words = {"sentences": stored.sentences, "impression": stored.impression, "facts": stored.facts}
-    write_atomically(path, to_bytes(arrays, {"study": json.dumps(words)}))
-
-
-def read_stored(path: Path) -> StoredStudy:
-    """Inverse of `write_stored`."""
-    with safe_open(str(path), framework="np") as file:
-        words = json.loads(file.metadata()["study"])
-        image, organs, regions = (file.get_tensor(name) for name in ("image", "organs", "regions"))
-    return StoredStudy(image, organs, regions, tuple(words["sentences"]), words["impression"], tuple(words["facts"]))
+def _rows_of(shares: Tensor, places: np.ndarray) -> Tensor:
+    """Shares (R, L) of the regions at `places` (S,), zeros where that is `NOWHERE`: (S, L)."""
+    rows = shares.new_zeros((len(places), shares.shape[1]))
+    there = torch.from_numpy(places != NOWHERE)
+    rows[there] = shares[torch.from_numpy(places)[there]]
+    return rows

@@ -1,7 +1,7 @@
 """A trained ASAP as a grounding engine: patches by its image head, sentences by its text head (spec section 4)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,12 +134,18 @@ class AsapEngine:
         return found
 
     def _read_sentences(self, sentences: Sequence[str]) -> torch.Tensor:
+        return self._vectors_by(self._model.embed_sentences, sentences, self._width)
+
+    def _vectors_by(
+        self, embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sentences: Sequence[str], width: int
+    ) -> torch.Tensor:
+        """What `embed` makes of token ids and attention, (S, width); zeros for a sentence without a known character."""
         ids, attn = self._tokenizer.encode_prompts(sentences, MAX_TOKENS)
         has_words = attn.sum(dim=1) > 1  # [CLS] alone says nothing
-        vectors = torch.zeros(len(sentences), self._width)
+        vectors = torch.zeros(len(sentences), width)
         if has_words.any():
             with _one_thread_for(ids, self._model.config.text.width):
-                found = self._model.embed_sentences(ids[has_words].to(self._device), attn[has_words].to(self._device))
+                found = embed(ids[has_words].to(self._device), attn[has_words].to(self._device))
             vectors[has_words] = found.float().cpu()
         return vectors
 

@@ -95,14 +95,16 @@ def open_folder(folder: Path, device: str = "cpu", name: str = "") -> "Grounding
 
 def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
     """An engine of recipe asap or asg."""
-    from core.grounding.asap_engine import GROUNDING_PARTS, AsapEngine
+    from core.grounding.asap_engine import AsapEngine
     from core.grounding.asg_engine import AsgEngine
-    from core.models.asap import ASAP
+    from core.grounding.two_scale_engine import TwoScaleEngine, needed_parts
     from core.models.asap_config import ASAPConfig
     from core.models.asg import ASG
     from core.models.asg_config import ASGConfig
     from core.models.assembly import assemble_model
     from core.models.checkpoint import config_from_json
+    from core.models.pyramid import CELL
+    from core.models.two_scale import build_asap
 
     tensors, metadata = read
     title, tokenizer = f"{folder.name}/{WEIGHTS}", _tokenizer(folder, metadata)
@@ -111,8 +113,10 @@ def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], 
         asg = assemble_model(ASG, config, tensors, ("img_encoder_q.", "text_encoder_q."), title)
         return AsgEngine(asg, tokenizer, _spec(folder, name, metadata, config.vision.patch_size), device)
     asap_config = config_from_json(ASAPConfig, metadata["config"])
-    spec = _spec(folder, name, metadata, asap_config.vision.patch_size)
-    return AsapEngine(assemble_model(ASAP, asap_config, tensors, GROUNDING_PARTS, title), tokenizer, spec, device)
+    is_plain = asap_config.pyramid is None
+    spec = _spec(folder, name, metadata, asap_config.vision.patch_size if is_plain else (CELL,) * 3)
+    model = assemble_model(build_asap, asap_config, tensors, needed_parts(asap_config), title)
+    return (AsapEngine if is_plain else TwoScaleEngine)(model, tokenizer, spec, device)
 
 
 def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":

@@ -115,20 +115,19 @@ class ASAP(MaskedAutoencoder3d):
         losses = self._volume_losses(batch, encoded)
         aligned = self.align(batch, encoded) if self._needs_alignment() else None
         if aligned is not None:
-            losses |= self._text_losses(batch, aligned)
-        if config.weights.language > 0 and aligned is not None:
-            losses["language"] = self._language_loss(batch, encoded, aligned)
-        zero = images.new_zeros(())
-        losses["total"] = sum((getattr(config.weights, name) * value for name, value in losses.items()), zero)
-        return losses
+            losses |= self._text_losses(batch, encoded, aligned)
+        return self._with_total(losses)
 
-    def align(self, batch: TensorMap, encoded: Encoded) -> Aligned:
-        """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`)."""
+    def align(self, batch: TensorMap, encoded: Encoded, seen: tuple[Tensor, Tensor] | None = None) -> Aligned:
+        """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`).
+
+        seen: encoder tokens (B, V, D) and their patch numbers (B, V), where they are known already.
+        """
         length = int(batch["findings_attn"].sum(dim=1).max())  # no sentence has a token in the padding behind
         states = self.read_findings(batch["findings_ids"][:, :length], batch["findings_attn"][:, :length])
         sentence_map = batch["findings_sent"][:, :length].long().clone()
         sentence_map[:, 0] = 0  # [CLS] belongs to sentence 1 in the released map, but is never pooled
-        tokens, places = self._alignment_tokens(batch["image"], encoded)
+        tokens, places = seen or self._alignment_tokens(batch["image"], encoded)
         with torch.autocast(tokens.device.type, enabled=False):  # bf16 cosines over 0.07 would be a coarse staircase
             sentences, valid = self._pool(states.float(), sentence_map)
             patches = self.project_patches(tokens.float())
@@ -204,7 +203,13 @@ class ASAP(MaskedAutoencoder3d):
             )
         return losses
 
-    def _text_losses(self, batch: TensorMap, aligned: Aligned) -> dict[str, Tensor]:
+    def _with_total(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses and their weighted sum."""
+        zero = next(iter(losses.values())).new_zeros(()) if losses else self.cls_token.new_zeros(())
+        total = sum((getattr(self.config.weights, name) * value for name, value in losses.items()), zero)
+        return losses | {"total": total}
+
+    def _text_losses(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> dict[str, Tensor]:
         weights, losses = self.config.weights, {}
         with torch.autocast(aligned.patches.device.type, enabled=False):
             if weights.alignment > 0:
@@ -220,6 +225,8 @@ class ASAP(MaskedAutoencoder3d):
                 losses["questions"] = self._question_loss(batch, aligned)
             if weights.size_prior > 0:
                 losses["size_prior"] = size_prior_loss(aligned.size_logit, aligned.valid, self.count)
+        if weights.language > 0:
+            losses["language"] = self._language_loss(batch, encoded, aligned)
         return losses
 
     def _study_loss(self, ids: Tensor, aligned: Aligned) -> Tensor:

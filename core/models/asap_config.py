@@ -6,6 +6,7 @@ from typing import Literal
 from core.errors import ConfigError
 from core.models.bert import BertConfig
 from core.models.mae import DecoderConfig
+from core.models.pyramid import COARSEST, PyramidConfig
 from core.models.vit import VisionConfig
 
 REPORT_DECODER = BertConfig(depth=6, heads=6, mlp_width=1536, positions=256, dropout=0.1, attention_dropout=0.1)
@@ -32,6 +33,16 @@ class LossWeights:
     """Claims that are true or false of the CT, each read alone, when the batch carries `asked_target`."""
     size_prior: float = 0.0
     """Pull of the learned region size to the middle of its range."""
+    place: float = 0.0
+    """Where in the cells of the pyramid each claim is true (softmax over cells)."""
+    extent: float = 0.0
+    """How far its region reaches: a yes or no per cell, and their overlap."""
+    presence: float = 0.0
+    """Whether a claim is true anywhere, read off its best cells."""
+    kinds: float = 0.0
+    """Kinds of finding, told on cells by a head that only training uses."""
+    structures: float = 0.0
+    """Anatomy on cells, by the same head."""
 
     def __post_init__(self) -> None:
         if min(vars(self).values()) < 0:
@@ -95,6 +106,10 @@ class ASAPConfig:
     """Whether the text encoder keeps the weights it starts with."""
     grounding_terms: Literal["softmax", "presence", "both"] = "both"
     """Softmax over patches, a yes or no per patch, or their sum."""
+    windows: tuple[tuple[float, float], ...] = ()
+    """Ranges of the image's values, each stretched to [-1, 1] as one channel; () = the image as it comes."""
+    pyramid: PyramidConfig | None = None
+    """Cells of a few voxels beside the patches, see `core.models.two_scale`; None = patches only."""
     weights: LossWeights = field(default_factory=LossWeights)
     """Of the losses."""
     fixes: Fixes = field(default_factory=Fixes)
@@ -111,6 +126,15 @@ class ASAPConfig:
         if min(self.temperature, self.size_softness) <= 0 or self.classes < 2 or self.size_steps < 1:
             raise ConfigError(
                 "temperature and size_softness must be above 0, classes at least 2, size_steps at least 1."
+            )
+        if len(self.windows or "1") != self.vision.channels or any(low >= high for low, high in self.windows):
+            raise ConfigError(
+                f"windows is {self.windows}; expected {self.vision.channels} rising ranges, one per channel of the "
+                "volume encoder."
+            )
+        if self.pyramid is not None and self.vision.patch_size != (COARSEST,) * 3:
+            raise ConfigError(
+                f"patch_size is {self.vision.patch_size}; the pyramid ends in patches of {COARSEST} voxels an edge."
             )
 
     @property
@@ -194,5 +218,46 @@ def small(vocab_size: int, image_size: tuple[int, int, int] = (80, 64, 80)) -> A
         size_steps=4,
         text_frozen=False,
         weights=LossWeights(alignment=0.2, language=0.5, grounding=1.0, size_prior=0.01),
+        fixes=Fixes(unmasked_alignment=True),
+    )
+
+
+LUNG_AND_SOFT_TISSUE = ((-1.0, -0.2), (-0.16, 0.25))
+"""Windows of images that show -1000 to 1000 HU as -1 to 1: -1000 to -200 HU and -160 to 250 HU."""
+
+TWO_SCALE_WEIGHTS = LossWeights(
+    reconstruction=0.5,
+    injection=0.2,
+    language=0.1,
+    alignment=0.1,
+    study=0.1,
+    size_prior=0.01,
+    place=0.3,
+    extent=1.0,
+    presence=1.0,
+    kinds=0.5,
+    structures=0.5,
+)
+
+
+def two_scale(
+    vocab_size: int, image_size: tuple[int, int, int] = (112, 80, 112), heads: tuple[int, int] = (0, 0)
+) -> ASAPConfig:
+    """Patches of 16 voxels that know the chest, and cells of 2 that sentences are found in; for CPUs.
+
+    heads: classes of structures and kinds of finding that the training set tells on cells.
+    """
+    text = BertConfig(vocab_size, width=128, depth=3, heads=4, mlp_width=384, positions=256, dropout=0.1)
+    return ASAPConfig(
+        vision=VisionConfig(image_size, (COARSEST,) * 3, width=192, depth=6, heads=6, mlp_ratio=3, channels=2),
+        decoder=DecoderConfig(width=96, depth=2, heads=4, mlp_ratio=2),
+        text=text,
+        report=BertConfig(vocab_size, width=192, depth=1, heads=4, mlp_width=384, positions=256, dropout=0.1),
+        mask_ratio=0.5,
+        log2_size_min=0,
+        size_steps=4,
+        windows=LUNG_AND_SOFT_TISSUE,
+        pyramid=PyramidConfig(structures=heads[0], kinds=heads[1]),
+        weights=TWO_SCALE_WEIGHTS,
         fixes=Fixes(unmasked_alignment=True),
     )

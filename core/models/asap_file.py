@@ -11,6 +11,7 @@ from core.models.asap import ASAP
 from core.models.asap_config import ASAPConfig
 from core.models.model_file import ModelFacts, load_model, save_model
 from core.models.tokens import ReportTokenizer
+from core.models.two_scale import build_asap
 
 
 class LoadedASAP(NamedTuple):
@@ -34,7 +35,7 @@ def save_asap(
 
 def load_asap(path: Path) -> LoadedASAP:
     """Read what `save_asap` wrote: eval mode, float32, on the CPU; refuses anything that does not fit exactly."""
-    loaded = load_model(path, "asap", ASAPConfig, ASAP)
+    loaded = load_model(path, "asap", ASAPConfig, build_asap)
     words, known = loaded.tokenizer.vocab_size, loaded.model.config.text.vocab_size
     if words > known:
         raise CheckpointError(f"{path.name} has a vocabulary of {words} and a text encoder for {known}.")

@@ -53,3 +53,10 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Tensor, is_real: Tensor) -> Tensor:
         """Last hidden state (B, T, D) of ids (B, T) int64; is_real (B, T) bool, True = not padding."""
         return self.bert(ids, is_real)
+
+
+def mean_state(states: Tensor, attn: Tensor) -> Tensor:
+    """Mean of the real tokens but the first: states (S, T, W), attn (S, T) bool -> (S, W); 0 for [CLS] alone."""
+    counted = attn.clone()
+    counted[:, 0] = False
+    return (states * counted[..., None]).sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.errors import ConfigError, StorageError
 from core.folder import replace_file
-from core.models.text import TextEncoder
+from core.models.text import TextEncoder, mean_state
 
 DTYPE = np.float16
 """Of the files. States are rounded to it also when they are new, so that a text means the same at every reading."""
@@ -66,3 +66,27 @@ def _fingerprint(encoder: TextEncoder) -> bytes:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.digest()
+
+
+class SentenceMemory:
+    """Mean states of sentences that a frozen text encoder has read, kept in memory; the oldest are forgotten."""
+
+    def __init__(self, encoder: TextEncoder, most: int = 200_000) -> None:
+        self.encoder, self.most = encoder, most
+        self._known: dict[bytes, Tensor] = {}
+
+    def read(self, ids: Tensor, is_real: Tensor) -> Tensor:
+        """(S, W) float32 of ids (S, T) int64, is_real (S, T) bool: the mean of the real tokens but the first."""
+        keys = [row[real].cpu().numpy().tobytes() for row, real in zip(ids, is_real, strict=True)]
+        new = [row for row, key in enumerate(keys) if key not in self._known]
+        if new:
+            found = self._read(ids[new], is_real[new])
+            self._known.update(zip((keys[row] for row in new), found, strict=True))
+        states = torch.stack([self._known[key] for key in keys]) if keys else self._read(ids, is_real)
+        while len(self._known) > self.most:
+            del self._known[next(iter(self._known))]
+        return states
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor, is_real: Tensor) -> Tensor:
+        return mean_state(self.encoder(ids, is_real).float(), is_real)

@@ -108,12 +108,13 @@ def test_items_make_a_batch_that_the_recipe_accepts(studies):
         assert sentences.max() == target.sum()
 
 
-def test_questions_beside_the_report_leave_the_report_as_it_was(studies):
+def test_claims_beside_the_report_leave_the_report_as_it_was(studies):
     asking = SyntheticStudies(replace(studies.config, false_claims=3), studies.tokenizer)
     plain, asked = studies[1], asking[1]
     assert all(torch.equal(plain[key], asked[key]) for key in plain if key != "study_id")
     batch = collate([asking[number] for number in range(4)])
     check_batch(batch, ("asked_ids", "asked_attn", "asked_target", "asked_valid"))
+    np.testing.assert_array_equal(batch["asked_region"][batch["asked_target"].any(dim=-1)] >= 0, True)
     is_true = batch["asked_target"].any(dim=-1)
     assert is_true.any()
     assert (batch["asked_valid"] & ~is_true).any()
@@ -121,6 +122,28 @@ def test_questions_beside_the_report_leave_the_report_as_it_was(studies):
     again = [asking[number]["asked_ids"] for number in range(4)]
     asking.set_epoch(0)
     assert any(not torch.equal(one, asking[number]["asked_ids"]) for number, one in enumerate(again))
+
+
+def test_cells_and_patches_tell_the_same_truth(studies):
+    told = SyntheticStudies(replace(studies.config, false_claims=3, cells=True, jitter_hu=10.0), studies.tokenizer)
+    batch = collate([told[number] for number in range(4)])
+    check_batch(batch, ("region_cells", "cell_class", "kind_region", "asked_region"))
+    for study in range(4):
+        cells = batch["region_cells"][study].reshape(-1, 16, 12, 16).float()
+        for target, region in zip(batch["asked_target"][study], batch["asked_region"][study], strict=True):
+            if region >= 0:
+                in_patches = torch.nn.functional.avg_pool3d(cells[region][None], 4) / 8
+                torch.testing.assert_close(in_patches.flatten(), target)
+
+
+def test_an_image_shows_hu_within_the_window(studies):
+    stored, sample = studies.stored(0), studies[0]
+    low, high = studies.config.window_hu
+    whole = np.clip((stored.hu((slice(None),) * 3) - low) / (high - low), 0, 1) * 2 - 1
+    image = sample["image"][0].numpy()
+    places = np.argwhere(np.isclose(np.lib.stride_tricks.sliding_window_view(whole, (32, 24, 32))[..., 0, 0, 0],
+                                    image[0, 0, 0]))  # fmt: skip
+    assert any(np.allclose(whole[x : x + 32, y : y + 24, z : z + 32], image, atol=1e-5) for x, y, z in places)
 
 
 def test_an_item_depends_on_index_and_epoch_only(studies):

@@ -6,15 +6,20 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from core.models.asap import ASAP
-from core.models.asap_config import ASAPConfig, corrected, paper, released, simcrop, small, tiny
+from core.models.asap_config import ASAPConfig, corrected, paper, released, simcrop, small, tiny, two_scale
 from core.models.selection import cosine_to_patches
+from core.models.two_scale import build_asap
+from core.synthesis.patients import ViewConfig
+from core.synthesis.studies import StudyConfig
 from trainers.batch import ASAP_REQUIRES
+from trainers.cells import FINDING_KINDS, STRUCTURE_CLASSES
 from trainers.crops import DataView
 from trainers.loop import LoopConfig
 from trainers.optim import OptimConfig
 from trainers.recipes.recipe import Preset, Recipe
 from trainers.report_tokens import ReportConfig
 from trainers.stage import Stage
+from trainers.synthetic import SyntheticConfig
 
 RELEASED_VIEW = DataView(resample="as_released", mirror_chance=0.0, flip_chance=0.2)
 PUBLISHED_LOOP = LoopConfig(
@@ -40,12 +45,24 @@ def find_sentences(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     return rearrange(cosine, "1 s (x y z) -> s x y z", x=x, y=y, z=z)
 
 
+CELL_FIELDS = ("region_cells", "cell_class", "kind_region", "asked_ids", "asked_attn", "asked_region", "asked_valid")
+TWO_SCALE_STUDIES = SyntheticConfig(
+    study=StudyConfig(ViewConfig((120, 88, 120), 3.0)),
+    crop=(112, 80, 112),
+    patch=(16, 16, 16),
+    window_hu=(-1000.0, 1000.0),
+    false_claims=8,
+    cells=True,
+    jitter_hu=20.0,
+)
+"""336 x 240 x 336 mm in voxels of 3 mm, cut anew from 24 mm more."""
+
 WITHOUT_MASKS = tuple(name for name in ASAP_REQUIRES if name != "organ_mask")
 
 RECIPE = Recipe(
     name="asap",
     config_type=ASAPConfig,
-    build=ASAP,
+    build=build_asap,
     heat=find_sentences,
     presets={
         "released": Preset(
@@ -61,6 +78,14 @@ RECIPE = Recipe(
         ),
         "corrected": Preset(lambda _words: corrected(), wants_vocabulary=True),
         "small": Preset(small, reports=ReportConfig(256)),
+        "two_scale": Preset(
+            lambda words: two_scale(words, heads=(STRUCTURE_CLASSES, len(FINDING_KINDS))),
+            loop=LoopConfig(
+                precision="bf16", checkpoint_every=100, optim=OptimConfig(steps=2000, warmup_steps=50, peak_lr=1e-3)
+            ),
+            synthetic=TWO_SCALE_STUDIES,
+            stages=(Stage(requires=(*ASAP_REQUIRES, *CELL_FIELDS)),),
+        ),
         "tiny": Preset(tiny, reports=ReportConfig(128)),
         "simcrop": Preset(
             lambda _words: simcrop(),

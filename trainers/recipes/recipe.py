@@ -21,6 +21,7 @@ from trainers.loop import LoopConfig
 from trainers.report_tokens import ReportConfig, ReportTokens
 from trainers.sources import BUILDERS, FieldSource
 from trainers.stage import Stage
+from trainers.synthetic import SyntheticConfig
 from trainers.validation import EpochStart, SentenceHeat
 
 
@@ -71,6 +72,8 @@ class Preset:
     """Share of the patients that validate; presets that repeat a published run train on all."""
     wants_vocabulary: bool = False
     """True = its text encoder belongs to a published vocabulary, which must be given."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """How the data engine makes studies."""
 
 
 def report_fields(context: FieldContext) -> Sequence[FieldSource]:
