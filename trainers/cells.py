@@ -1,12 +1,13 @@
 """Truth on the cells of a two-scale model: voxels of regions, structures, kinds of finding."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from core.models.pyramid import CELL
 from core.structures import BY_NAME, LOBES, parts_of
 from core.synthesis.claims import KINDS
+from core.synthesis.studies import CONFUSED
 from trainers.stored_study import Facts, region_of
 
 CELL_STRUCTURES: dict[str, tuple[str, ...]] = {
@@ -56,9 +57,15 @@ def count_in_cells(regions: np.ndarray) -> np.ndarray:
     return counts.reshape(len(counts), -1)
 
 
+def undeniable(painted: Iterable[str], never_denied: Iterable[str]) -> set[str]:
+    """Findings that may be there unpainted: the patient's own, and what painted kinds look like or come with."""
+    own = {KINDS[kind].finding for kind in never_denied}
+    return own | {finding for kind in painted for finding in CONFUSED.get(kind, ())}
+
+
 def regions_of_kinds(painted: Mapping[str, Facts], never_denied: tuple[str, ...]) -> np.ndarray:
-    """(N,) int16 for `FINDING_KINDS`: the region a kind fills, -1 = not there, -2 = the patient may really have it."""
-    unknown = {KINDS[kind].finding for kind in never_denied}
+    """(N,) int16 for `FINDING_KINDS`: the region a kind fills, -1 = not there, -2 = it may be there unpainted."""
+    unknown = undeniable(painted, never_denied)
     regions = np.full(len(FINDING_KINDS), -1, np.int16)
     for number, kind in enumerate(FINDING_KINDS):
         if kind in painted:

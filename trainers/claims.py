@@ -12,7 +12,9 @@ import numpy as np
 
 from core.report.rephrase import negate_sentence, swap_side
 from core.structures import parts_of
-from core.synthesis.claims import KINDS
+from core.synthesis.claims import KINDS, swap_side_name
+from core.synthesis.studies import CONFUSED
+from trainers.cells import undeniable
 from trainers.stored_study import NOWHERE, Facts, Words, region_of
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ def claims_about(
     """Every sentence of a study that is true somewhere, and false claims, up to `false_claims` of them borrowed."""
     true = [facts for facts in words.statements if region_of(facts) != NOWHERE]
     asked = [AskedClaim(str(facts["text"]), region_of(facts)) for facts in true]
-    false = [swap_side(str(facts["text"])) for facts in true if _has_other_side(facts)]
+    false = [swap_side(str(facts["text"])) for facts in true if is_false_on_other_side(words, facts)]
     alone = [facts for facts in words.statements if facts["is_alone"]]
     denied = [str(facts["text"]) for facts in alone if facts["existence"] == "absent" and is_finding(facts)]
     false += [negate_sentence(text) for text in denied]
@@ -49,16 +51,17 @@ def claims_about(
 
 
 def is_false_of(words: Words, facts: Facts) -> bool:
-    """Whether a sentence of another study is false here: no such finding, or all of them in other places.
+    """Whether a sentence of another study is false here: there is nothing like it, or only in other places.
 
     A finding that the patient may really have is never called absent.
     """
     if facts["existence"] != "present" or not is_finding(facts) or not facts["is_alone"]:
         return False
     kind = KINDS[str(facts["kind"])]
-    if kind.finding in {KINDS[name].finding for name in words.never_denied}:
+    if kind.finding in undeniable((), words.never_denied):
         return False
-    own = [painted for name, painted in words.painted.items() if KINDS[name].finding == kind.finding]
+    alike = {name: {KINDS[name].finding, *CONFUSED.get(name, ())} for name in words.painted}
+    own = [painted for name, painted in words.painted.items() if kind.finding in alike[name]]
     here, elsewhere = {part for painted in own for part in _parts(painted)}, _parts(facts)
     return not own or (kind.place != "organ" and bool(here and elsewhere) and not here & elsewhere)
 
@@ -68,14 +71,13 @@ def is_finding(facts: Facts) -> bool:
     return facts["kind"] in KINDS
 
 
-def _has_other_side(facts: Facts) -> bool:
-    text = str(facts["text"])
-    return (
-        is_finding(facts)
-        and bool(facts["is_alone"])
-        and facts["laterality"] in ("left", "right")
-        and swap_side(text) != text
-    )
+def is_false_on_other_side(words: Words, facts: Facts) -> bool:
+    """Whether a sentence of the study is false when left and right are exchanged in it: nothing of it lies there."""
+    text, organs = str(facts["text"]), facts["organs"]
+    if not is_finding(facts) or facts["laterality"] not in ("left", "right") or swap_side(text) == text:
+        return False
+    assert isinstance(organs, list | tuple)
+    return is_false_of(words, facts | {"existence": "present", "organs": [swap_side_name(name) for name in organs]})
 
 
 def _parts(facts: Facts) -> frozenset[int]:

@@ -204,7 +204,8 @@ class SampleMaker(NamedTuple):
         places = np.array([region_of(facts) for facts in stored.words.statements], np.int64)
         told = self._words(stored.words)
         places = places[: int(told["findings_sent"].max())]  # the last sentences of a long report may not fit
-        sample: dict[str, Tensor | str] = told | {
+        sample: dict[str, Tensor | str] = {
+            **told,
             "study_id": study_id,
             "image": self._image(stored.hu(box)),
             "organ_mask": torch.from_numpy(class_map(labels)),

@@ -119,7 +119,7 @@ def _draw_kinds(config: StudyConfig, rng: np.random.Generator) -> list[str]:
     return kinds + [kind for kind in more for _ in range(int(rng.integers(1, 3)))]
 
 
-_CONFUSED: dict[str, tuple[str, ...]] = {
+CONFUSED: dict[str, tuple[str, ...]] = {
     "pleural effusion": ("Atelectasis", "Consolidation", "Lung opacity"),
     "consolidation": ("Lung opacity", "Atelectasis", "lung mass"),
     "atelectasis": ("Consolidation", "Lung opacity", "Pulmonary fibrotic sequela"),
@@ -151,7 +151,7 @@ def _draw_denials(
 ) -> list[Claim]:
     """Findings that are truly not there, denied for the whole chest or for one place."""
     there = {KINDS[kind].finding for kind in (*kinds, *patient.never_denied)}
-    there |= {finding for kind in kinds for finding in _CONFUSED.get(kind, ())}
+    there |= {finding for kind in kinds for finding in CONFUSED.get(kind, ())}
     free = [kind for kind in KINDS if KINDS[kind].finding not in there and _is_deniable(kind, scene)]
     count = min(len(free), int(rng.integers(config.denials[0], config.denials[1] + 1)))
     return [_denial(kind, scene, rng) for kind in rng.choice(free, count, replace=False).tolist()]

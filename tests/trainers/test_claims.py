@@ -80,6 +80,18 @@ def test_what_is_painted_or_may_be_there_is_never_called_false():
     assert not is_false_of(WORDS, facts("No hernia.", "hiatal hernia", "absent"))
 
 
+def test_the_other_side_is_not_false_where_the_same_lies_there_too():
+    both = WORDS.painted | {"spiculated nodule": {"organs": ["lung_upper_lobe_right"], "region": 4}}
+    asked = ask(words=Words(WORDS.statements, "", both))
+    assert not any("right upper lobe" in claim.text for claim in asked)
+
+
+def test_what_looks_like_a_painted_finding_is_not_called_false():
+    effusion = Words((), "", {"pleural effusion": {"organs": ["pleura_left"], "region": 0}})
+    assert not is_false_of(effusion, facts("Atelectasis.", "atelectasis"))
+    assert is_false_of(effusion, facts("Emphysema.", "emphysema", organs=["lung_lower_lobe_right"]))
+
+
 def test_a_sentence_with_two_findings_is_neither_turned_round_nor_lent():
     both = NODULE | {"text": "A nodule and no effusion on the left.", "is_alone": False}
     asked = ask(words=Words((both,), "", WORDS.painted))
