@@ -11,7 +11,7 @@ from asap_viewer.served import Owner
 from asap_viewer.services import Services
 from asap_viewer.sessions import Case, Session
 from asap_viewer.viewer import go_to, keep_case, look_at, show_case, show_heat
-from asap_viewer.words import fact, organ_rows, receipt_rows, sentence_rows, series_rows
+from asap_viewer.words import fact, heat_label, organ_rows, receipt_rows, sentence_rows, series_rows
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
 from core.grounding.heatmap import SentenceGrounding
@@ -37,6 +37,8 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
         parts.organs: gr.update(organs=[], empty="Looking for organs…"),
         parts.badge: gr.update(rows=[]),
         parts.answers: gr.update(answers=[]),
+        parts.findings: gr.update(findings=[], caption=""),
+        parts.matrix: gr.update(value=None),
         parts.status: ready("Slices are ready"),
     }
 
@@ -105,7 +107,7 @@ def find_sentences(
     }
     for one in found:
         if one.index == session.chosen:
-            yield heat_updates(services, parts, case, one, owner)
+            yield heat_updates(services, parts, case, one, (engine_name, owner))
 
 
 def first_finding(case: Case) -> int:
@@ -122,8 +124,11 @@ def report_rows(services: Services, case: Case, engine_name: str, is_pending: bo
     return sentence_rows(case.report, groundings_of(case, engine_name), verdicts, is_pending)
 
 
-def heat_updates(services: Services, parts: Parts, case: Case, one: SentenceGrounding, owner: Owner) -> Updates:
-    """One sentence's heat, its raw heat and its peak in the viewer."""
+def heat_updates(
+    services: Services, parts: Parts, case: Case, one: SentenceGrounding, by: tuple[str, Owner]
+) -> Updates:
+    """One sentence's heat, its raw heat and its peak in the viewer; by: the engine that found it, and whose page."""
+    engine, owner = by
 
     def served(heat: np.ndarray) -> dict:
         layer = heat_layer(heat, one.map.grid, case.volume)
@@ -131,5 +136,6 @@ def heat_updates(services: Services, parts: Parts, case: Case, one: SentenceGrou
 
     raw = None if one.map.anywhere is one.map.heat else served(one.map.anywhere)
     peaks = {"kept": one.peak_ras_mm, "raw": one.raw_peak_ras_mm}
-    update = show_heat(served(one.map.heat), one.text[:80], raw=raw, words=one.constraint.words, peaks=peaks)
+    label = heat_label(one.text, engine)
+    update = show_heat(served(one.map.heat), label, raw=raw, words=one.constraint.words, peaks=peaks)
     return {parts.viewer: {**update, **go_to(one.peak_ras_mm)}}

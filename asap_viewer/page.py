@@ -117,6 +117,8 @@ def parts_of_page(token: gr.State, viewer: CTViewer, status: StatusLine, tabs: P
         organs=tabs.organs.organs,
         badge=tabs.organs.badge,
         answers=tabs.asking.answers,
+        findings=tabs.report.findings,
+        matrix=tabs.report.matrix,
         engine=tabs.report.engine,
         segmenter=tabs.organs.segmenter,
     )

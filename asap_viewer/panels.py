@@ -73,11 +73,14 @@ class AnswersPanel(Panel):
 
 
 class FindingsPanel(Panel):
-    """Findings {name, probability, mm}, most likely first; mm is empty where no place is told. Event: jump {mm}."""
+    """Findings {name, probability, mm}, most likely first; mm is empty where no place is told. Event: jump {mm}.
 
-    template = '<div class="zp-list"></div>'
+    caption says who scored them and what the places are.
+    """
+
+    template = '<p class="zp-caption"></p><div class="zp-list"></div>'
     script = "findings_panel.js"
-    empty = {"findings": []}
+    empty = {"findings": [], "caption": ""}
 
 
 class FactsPanel(Panel):

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from asap_viewer.jobs import Done, Step, StopFlag, follow
-from asap_viewer.panels import AnswersPanel, FactsPanel, HerePanel, OrganPanel, ReportPanel, SeriesPanel, StatusLine
+from asap_viewer.panels import (
+    AnswersPanel,
+    FactsPanel,
+    FindingsPanel,
+    HerePanel,
+    OrganPanel,
+    ReportPanel,
+    SeriesPanel,
+    StatusLine,
+)
 from asap_viewer.services import Services
 from asap_viewer.viewer import CTViewer
 from core.errors import AsapError
@@ -36,6 +45,8 @@ class Parts:
     organs: OrganPanel
     badge: FactsPanel
     answers: AnswersPanel
+    findings: FindingsPanel
+    matrix: gr.Plot
     engine: gr.Dropdown
     """Name of the grounding engine."""
     segmenter: gr.Dropdown

@@ -135,6 +135,8 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
         parts.organs,
         parts.badge,
         parts.answers,
+        parts.findings,
+        parts.matrix,
         parts.fix_hu,
         tab.files,
     ]

@@ -21,6 +21,7 @@ from core.progress import Progress
 from core.structures import spoken_name
 
 WITHOUT_CLASSIFIER = "the grounding engine: 18 findings of CT-RATE"
+PLACES = "Choose one to jump to what speaks most for it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def lay_out(services: Services) -> ReportTab:
     with gr.Accordion("Every sentence against every organ", open=False):
         matrix_button = gr.Button("Draw", size="sm")
         matrix = gr.Plot(show_label=False)
-    with gr.Accordion("18 findings, read from the scan alone", open=False):
+    with gr.Accordion("Findings, read from the scan alone", open=False):
         classifiers = services.classifier_names()
         choices = [(WITHOUT_CLASSIFIER, ""), *((f"{name}, a fine-tuned classifier", name) for name in classifiers)]
         labels_by = gr.Dropdown(choices, value="", label="Labels by", visible=bool(classifiers))
@@ -102,7 +103,7 @@ class ReportHandlers(Handlers):
         yield {self.tab.sentences: gr.update(chosen=index)}
         for one in groundings_of(case, engine):
             if one.index == index:
-                yield heat_updates(self.services, self.parts, case, one, owner_of(request))
+                yield heat_updates(self.services, self.parts, case, one, (engine, owner_of(request)))
 
     @shows_errors
     def find_free(self, token: str, text: str, engine: str, request: gr.Request) -> Iterator[Updates]:
@@ -114,7 +115,7 @@ class ReportHandlers(Handlers):
             return ground_text(case, self.services.engine(engine), text, progress)
 
         one = yield from told(self.parts, work, session.begin_side_job())
-        shown = heat_updates(self.services, self.parts, case, one, owner_of(request))
+        shown = heat_updates(self.services, self.parts, case, one, (engine, owner_of(request)))
         yield shown | {self.parts.status: ready(said_of(one))}
 
     @shows_errors
@@ -157,12 +158,19 @@ class ReportHandlers(Handlers):
             scores = find_findings(case, self.services.engine(engine), progress)
             return [_finding_row(one.name, one.probability, one.peak_ras_mm) for one in scores]
 
+        yield {self.tab.findings: gr.update(findings=[], caption="")}
         scored = yield from told(self.parts, work, session.begin_side_job())
         rows = sorted(scored, key=lambda one: -one["probability"])
         told_any = any(support_of(one["probability"]) != "cannot tell" for one in rows)
         unsure = f"{classifier or engine} cannot tell what is present; the places are where it would look."
-        message = "Ready" if told_any else unsure
-        yield {self.tab.findings: gr.update(findings=rows), self.parts.status: ready(message)}
+        by = f"By {classifier}, a fine-tuned classifier" if classifier else f"By {engine}, whatever the report says"
+        caption = f"{by}. {PLACES if told_any else unsure}"
+        yield {self.tab.findings: gr.update(findings=rows, caption=caption), self.parts.status: ready()}
+
+
+def jump_to_finding(event: gr.EventData) -> dict[str, Any]:
+    """Go to what speaks for a finding; the heat of a sentence would be taken for its own."""
+    return {**jump(event), **show_heat(None)}
 
 
 def _finding_row(name: str, probability: float, mm: Sequence[float]) -> dict[str, Any]:
@@ -194,5 +202,5 @@ def wire(tab: ReportTab, parts: Parts, services: Services) -> None:
         trigger(do.find_free, [parts.token, tab.free, tab.engine], [parts.viewer, parts.status], **quiet)
     parts.viewer.crosshair(do.look_here, asked, [tab.here, parts.status], **last)
     tab.score.click(do.score, [*asked, tab.labels_by], [tab.findings, parts.status], **quiet)
-    tab.findings.jump(jump, None, parts.viewer, queue=False, **quiet)
+    tab.findings.jump(jump_to_finding, None, parts.viewer, queue=False, **quiet)
     tab.matrix_button.click(do.draw_matrix, asked, [tab.matrix, parts.status], **quiet)

@@ -60,7 +60,7 @@ class CTViewer(gr.HTML):
 
 def show_case(scan: dict | None) -> dict:
     """Update of the viewer: open this case (made by `CTLayers.prop`), or none."""
-    return gr.update(scan=scan, heat=None)
+    return {**gr.update(scan=scan), **show_heat(None)}
 
 
 def keep_case(scan: dict) -> dict:
@@ -73,8 +73,9 @@ def show_heat(prop: dict | None, label: str = "", **more: Any) -> dict:
 
     more: words (what kept it), raw (the same for its raw twin, None where both are one), peaks ({"kept": (3,) RAS mm,
     "raw": (3,)}). Which of the two is drawn is the person's choice, and stays.
+    Gradio does not hand a property on that becomes None: an address of nothing stands for no heat.
     """
-    return gr.update(heat={**prop, **more, "label": label, "n": time.time_ns()} if prop else None)
+    return gr.update(heat={**(prop or {"url": ""}), **more, "label": label, "n": time.time_ns()})
 
 
 def go_to(point_mm: Sequence[float]) -> dict:

@@ -93,6 +93,9 @@ def place_words(point_mm: Sequence[float]) -> str:
     return ", ".join(f"{letter} {abs(value):.0f}" for letter, value in zip(letters, point_mm, strict=True)) + " mm"
 
 
+MOST_OF_SENTENCE = 80
+"""Characters of a sentence in the legend of its heat."""
+
 SUPPORT_WORDS = {
     "supported": "supported by this scan",
     "no support": "no support in this scan",
@@ -100,10 +103,16 @@ SUPPORT_WORDS = {
 }
 
 
+def heat_label(sentence: str, engine: str) -> str:
+    """What the legend of a heat map says after "Heat: ": of which sentence it is, and whose."""
+    shown = sentence if len(sentence) <= MOST_OF_SENTENCE else f"{sentence[:MOST_OF_SENTENCE].rsplit(' ', 1)[0]} …"
+    return f"{shown} · by {engine}"
+
+
 def engine_rows(states: Sequence[State]) -> list[dict[str, str]]:
-    """Every engine and whether it can run."""
+    """Every engine and whether it can run, those that can first."""
     rows = []
-    for state in states:
+    for state in sorted(states, key=lambda one: not one.can_run):
         can = "can run here" if state.can_run else f"cannot run here: {state.lacks}"
         rows.append(fact(state.name, f"{state.what} · {can}", "good" if state.can_run else "plain"))
     return rows

@@ -23,7 +23,11 @@ function row(finding) {
   return line;
 }
 
-function draw() { box.replaceChildren(...(props.findings || []).map(row)); }
+function draw() {
+  element.querySelector('.zp-caption').textContent = props.caption || '';
+  box.replaceChildren(...(props.findings || []).map(row));
+}
 
 watch('findings', draw);
+watch('caption', draw);
 draw();

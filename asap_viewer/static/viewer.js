@@ -81,7 +81,7 @@ class Viewer {
   // ---- from Python -------------------------------------------------------------------------------------------
   receive(name, value) {
     if (!value && name !== 'heat' && name !== 'scan') return;
-    const take = { scan: () => this.loader.openCase(value), heat: () => this.loader.openHeat(value),
+    const take = { scan: () => this.loader.openCase(value), heat: () => this.loader.openHeat(value?.url ? value : null),
       place: () => this.goTo(value), look: () => this.takeLook(value) };
     take[name]();
   }

@@ -5,6 +5,7 @@ import itertools
 import gradio as gr
 import pytest
 
+from asap_viewer.engines import State
 from asap_viewer.page import build_page, lay_out_tabs, parts_of_page
 from asap_viewer.panels import StatusLine
 from asap_viewer.served import VolumeServer
@@ -14,10 +15,10 @@ from asap_viewer.tab_ask import AskHandlers
 from asap_viewer.tab_export import HEAT, MASKS, SEG, ExportHandlers
 from asap_viewer.tab_open import OpenHandlers
 from asap_viewer.tab_organs import OrganHandlers
-from asap_viewer.tab_report import ReportHandlers
+from asap_viewer.tab_report import ReportHandlers, jump_to_finding
 from asap_viewer.tab_similar import BY_TEXT, SimilarHandlers
 from asap_viewer.viewer import CTViewer
-from asap_viewer.words import place_words
+from asap_viewer.words import engine_rows, heat_label, place_words
 
 ENGINE = "bundled"
 
@@ -100,6 +101,31 @@ def test_a_free_sentence_is_found_and_said(services, page):
     assert "heat" in seen[parts.viewer]
     empty = merge(do.find_free(token, "  ", ENGINE, someone()))
     assert empty[parts.status]["status"]["kind"] == "error"
+
+
+def test_findings_say_who_scored_them_and_go_with_their_ct(services, page):
+    tabs, parts = page
+    token, _ = opened(services, page)
+    do = ReportHandlers(services, parts, tabs.report)
+    updates = list(do.score(token, ENGINE, ""))
+    assert updates[0][parts.findings]["findings"] == [], "the ones before may be another engine's"
+    seen = merge(updates)[parts.findings]
+    assert len(seen["findings"]) == 18
+    assert seen["caption"].startswith(f"By {ENGINE}")
+    again = merge(OpenHandlers(services, parts, tabs.opening).sample(token, PHANTOM_ID, ENGINE, "auto", someone()))
+    assert again[parts.findings]["findings"] == []
+    jumped = jump_to_finding(event(mm=[1.0, 2.0, 3.0]))
+    assert (jumped["place"]["mm"], jumped["heat"]["url"]) == ([1.0, 2.0, 3.0], "")
+
+
+def test_the_legend_of_a_heat_map_names_its_engine_and_ends_with_a_whole_word():
+    assert heat_label("No effusion.", "fvlm") == "No effusion. · by fvlm"
+    assert heat_label("word " * 40, "fvlm") == "word " * 16 + "… · by fvlm"
+
+
+def test_engines_that_can_run_come_first():
+    states = [State("a", "grounding", "one", False, "weights"), State("b", "grounding", "two", True, "")]
+    assert [row["label"] for row in engine_rows(states)] == ["b", "a"]
 
 
 def test_a_verdict_is_kept_with_the_ct_and_found_by_the_next_session(services, page):

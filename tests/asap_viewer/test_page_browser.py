@@ -112,6 +112,14 @@ def test_raw_heat_is_one_click_away_and_stays_chosen(page):
     page.wait_for_function("!document.querySelector('.asap-viewer').viewer.isRawHeat", timeout=30_000)
 
 
+def test_heat_goes_when_the_sentences_are_looked_for_again(page):
+    page.locator(".rp-row", has_text="nodule").first.click()
+    page.wait_for_function("document.querySelector('.asap-viewer').viewer.heat !== null", timeout=60_000)
+    page.click('button:has-text("Paste or edit the report")')
+    page.click('button:has-text("Find sentences")')
+    page.wait_for_function("document.querySelector('.asap-viewer').viewer.heat === null", timeout=60_000)
+
+
 def test_report_text_stays_text(page):
     page.click('button:has-text("Paste or edit the report")')
     page.fill('.asap-tab-report textarea[placeholder="Paste the findings here"]', HOSTILE + " The heart is normal.")
