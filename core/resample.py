@@ -73,18 +73,33 @@ def sample_at(array: np.ndarray, places: np.ndarray, mode: Mode = "linear", fill
     linear gives float32 (trilinear), nearest keeps the dtype. A place is outside when its voxel's centre is more than
     half a voxel beyond the first or last one.
     """
+    inside = np.ones(places.shape[1:], bool)
+    for at, n in zip(places, array.shape, strict=True):
+        inside &= (at >= -0.5) & (at <= n - 0.5)
+    values = _nearest_at(array, places) if mode == "nearest" else _linear_at(array, places)
+    values[~inside] = fill
+    return values
+
+
+def _nearest_at(array: np.ndarray, places: np.ndarray) -> np.ndarray:
+    flat = np.zeros(places.shape[1:], np.int32)
+    for at, n in zip(places, array.shape, strict=True):
+        flat *= n
+        flat += np.clip(np.rint(at), 0, n - 1).astype(np.int32)
+    return np.take(array, flat)
+
+
+def _linear_at(array: np.ndarray, places: np.ndarray) -> np.ndarray:
     import torch  # seconds to import, needed for bent grids only
     from torch.nn.functional import grid_sample
 
-    sizes = torch.tensor(array.shape, dtype=torch.float32)
-    at = torch.from_numpy(np.ascontiguousarray(places, np.float32)).permute(1, 2, 3, 0)
-    at = (at * 2 + 1) / sizes - 1  # faces of the array at -1 and 1
+    grid = torch.empty((1, *places.shape[1:], 3), dtype=torch.float32)
+    for axis, n in enumerate(array.shape):  # faces of the array at -1 and 1, last axis first
+        np.multiply(places[axis], 2 / n, out=grid[0, ..., 2 - axis].numpy())
+        grid[0, ..., 2 - axis] += 1 / n - 1
     values = torch.from_numpy(np.ascontiguousarray(array, np.float32))[None, None]
-    how = "bilinear" if mode == "linear" else "nearest"
-    out = grid_sample(values, at.flip(-1)[None], how, "border", align_corners=False)[0, 0]
-    out[(at.abs() > 1).any(dim=-1)] = fill
-    result: np.ndarray = out.numpy()
-    return result if mode == "linear" else result.astype(array.dtype)
+    result: np.ndarray = grid_sample(values, grid, "bilinear", "border", align_corners=False)[0, 0].numpy()
+    return result
 
 
 def lies_inside(target: Grid, source: Grid) -> np.ndarray:

@@ -45,7 +45,7 @@ def _spikes_mm(offset: np.ndarray, distance: np.ndarray, shape: Shape, rng: np.r
     unit = offset / np.maximum(distance, 1e-3)
     reach = np.zeros(distance.shape, np.float32)
     for direction in directions:
-        length = shape.radius_mm * float(rng.uniform(0.25, 0.8))
+        length = shape.radius_mm * float(rng.uniform(0.2, 0.6))
         cosine = np.tensordot(direction, unit, 1)
         np.maximum(reach, length * np.exp((cosine - 1.0) / 0.009), out=reach)
     return reach
@@ -67,4 +67,4 @@ def measure_mm(scene: Scene, inside: np.ndarray, drawn_mm: float, rng: np.random
         return drawn_mm, drawn_mm * float(rng.uniform(0.75, 0.95))
     spread = np.linalg.eigvalsh(np.cov(places.T) + np.diag(scene.spacing_mm[:2] ** 2) / 12)
     short, long = 4.0 * np.sqrt(np.maximum(spread, 0.25))  # a filled ellipse of half axis a has variance a^2 / 4
-    return float(long), float(short)
+    return float(np.clip(long, 0.7 * drawn_mm, 1.2 * drawn_mm)), float(np.clip(short, 0.4 * drawn_mm, drawn_mm))

@@ -166,23 +166,25 @@ def insert_coronary_stent(scene: Scene, rng: np.random.Generator) -> Finding | N
     return _found(scene, "coronary stent", mask)
 
 
+def _descending(scene: Scene, aorta: np.ndarray) -> np.ndarray:
+    """The hindmost 36 mm of the aorta in every axial slice: (X, Y, Z) bool."""
+    first = np.asarray(aorta.any(axis=0)).argmax(axis=0)  # (Z,)
+    y = np.arange(aorta.shape[1])[:, None]
+    behind: np.ndarray = aorta & (y < first[None, :] + 36 / scene.spacing_mm[1])[None]
+    return behind
+
+
 def insert_aortic_stent(scene: Scene, rng: np.random.Generator) -> Finding | None:
     """A stent graft: rings of wire in zigzag within the wall of a stretch of the descending aorta."""
     aorta = scene.mask("aorta")
-    box, spine = bounding_box(aorta), bounding_box(scene.mask("spine"))
+    box = bounding_box(aorta)
     if box is None or aorta.sum() * scene.grid.voxel_ml < 30:
         return None
-    behind = (
-        box[1].start + 0.45 * (box[1].stop - box[1].start)
-        if spine is None
-        else spine[1].stop + 30 / scene.spacing_mm[1]
-    )
-    stretch = np.zeros_like(aorta)
     long = float(rng.uniform(60, 140)) / scene.spacing_mm[2]
     room = max(1.0, (box[2].stop - box[2].start) - long)
-    first = box[2].start + float(rng.uniform(0.2, 0.8)) * room
-    part = (box[0], slice(box[1].start, int(behind)), slice(int(first), int(first + long)))
-    stretch[part] = aorta[part]
+    first = int(box[2].start + float(rng.uniform(0.2, 0.8)) * room)
+    stretch = np.zeros_like(aorta)
+    stretch[:, :, first : int(first + long)] = _descending(scene, aorta)[:, :, first : int(first + long)]
     inside = stretch[box]
     if inside.sum() * scene.grid.voxel_ml < 8:
         return None

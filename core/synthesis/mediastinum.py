@@ -101,7 +101,7 @@ def _smoothed(scene: Scene, mask: np.ndarray, sigma_mm: float) -> np.ndarray:
 
 
 def _pooling(scene: Scene, sac: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Share of its full thickness that the fluid reaches: 0.3 on top, 1.3 at the bottom, 0 above the sac."""
+    """Share of its full thickness that the fluid reaches: 0.3 on top, 1.3 at the bottom, 0 near its top."""
     places = np.argwhere(sac)
     low, high = places.min(axis=0), places.max(axis=0)
     x, y, z = (np.arange(n, dtype=np.float32) for n in sac.shape)
@@ -110,7 +110,7 @@ def _pooling(scene: Scene, sac: np.ndarray, rng: np.random.Generator) -> np.ndar
     rise = (z - low[2]) / (high[2] - low[2] + 1)
     depth = 1.25 - 0.55 * up[None, :, None] - 0.5 * rise[None, None, :] + 0 * x[:, None, None]
     depth = depth + 0.12 * noise_mm(scene, sac.shape, 25.0, rng)
-    return np.clip(depth, 0.2, 1.4) * np.clip((0.92 - rise) / 0.1, 0, 1)[None, None, :]
+    return np.clip(depth, 0.2, 1.4) * np.clip((0.8 - rise) / 0.15, 0, 1)[None, None, :]
 
 
 HERNIA_MM = (14.0, 21.0, 30.0)

@@ -10,6 +10,8 @@ from core.synthesis.claims import Claim
 from core.volume import Grid
 
 Box = tuple[slice, slice, slice]
+FEW_NUMBERS = 10
+_PARTS = {name: parts_of(name) for name in (*BY_NAME, *UNIONS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,20 @@ class Scene:
 
     def mask(self, *names: str) -> np.ndarray:
         """Where any of the structures or unions is: (X, Y, Z) bool, True = inside."""
+        numbers = frozenset[int]().union(*(_PARTS[name] for name in names))
+        if len(numbers) <= FEW_NUMBERS:  # comparing is several times faster than looking up
+            where = np.zeros(self.labels.shape, bool)
+            for number in numbers:
+                where |= self.labels == number
+            return where
         member = np.zeros(256, bool)
-        for name in names:
-            member[list(parts_of(name))] = True
-        return member[self.labels]
+        member[list(numbers)] = True
+        return np.take(member, self.labels)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume in mL of every structure that occurs, and of the unions of them."""
         counts = np.bincount(self.labels.ravel(), minlength=256) * self.grid.voxel_ml
-        return {name: float(counts[list(parts_of(name))].sum()) for name in (*BY_NAME, *UNIONS)}
+        return {name: float(counts[list(numbers)].sum()) for name, numbers in _PARTS.items()}
 
     def coarsest_mm(self) -> float:
         """The longest voxel edge: no edge is sharper."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.resample import average_down, resample, resample_smooth, spaced_grid, target_grid
+from core.resample import average_down, resample, resample_smooth, sample_at, spaced_grid, target_grid
 from core.volume import Grid
 
 
@@ -67,3 +67,21 @@ def test_spaced_grids_keep_their_middle():
     fine = spaced_grid(source, np.array([0.4, 0.65, 1.25]))
     assert fine.shape == (80, 60, 48)
     np.testing.assert_allclose(fine.centre_mm, source.centre_mm)
+
+
+def test_values_at_any_places_are_those_of_a_plane():
+    x, y, z = np.meshgrid(np.arange(5.0), np.arange(7.0), np.arange(4.0), indexing="ij")
+    plane = (2 * x - 3 * y + 10 * z).astype(np.float32)
+    places = np.random.default_rng(0).uniform(0, 1, (3, 6, 2, 5)).astype(np.float32) * np.array([4, 6, 3]).reshape(
+        3, 1, 1, 1
+    )
+    np.testing.assert_allclose(sample_at(plane, places), 2 * places[0] - 3 * places[1] + 10 * places[2], atol=1e-3)
+    labels = np.arange(140, dtype=np.uint8).reshape(5, 7, 4)
+    near = np.rint(places).astype(int)
+    np.testing.assert_array_equal(sample_at(labels, places, "nearest"), labels[tuple(near)])
+
+
+def test_places_more_than_half_a_voxel_outside_are_filled():
+    places = np.array([-0.6, -0.4, 2.4, 2.6], np.float32).reshape(1, 4, 1, 1) * np.array([1, 0, 0]).reshape(3, 1, 1, 1)
+    found = sample_at(np.full((3, 1, 1), 7, np.int16), places.astype(np.float32), "linear", -1024)
+    assert found.ravel().tolist() == [-1024, 7, 7, -1024]
