@@ -45,7 +45,7 @@ def _write_denials(claims: Sequence[Claim], rng: np.random.Generator, kinds: Map
 
 
 def _single(kind: Kind, rng: np.random.Generator) -> str:
-    return pick(tuple(noun for noun in kind.nouns if not is_plural(noun)), rng)
+    return pick(tuple(noun for noun in kind.nouns if not is_plural(noun)) or kind.nouns, rng)
 
 
 def _fact(claim: Claim, kind: Kind, place: Place, size_mm: float | None) -> Statement:
