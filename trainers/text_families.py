@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from core.report.paraphrase import paraphrase_sentence
-from core.report.parsed import Existence
+from core.report.parsed import Existence, Laterality
 from core.report.rephrase import negate_sentence, swap_side
 from core.structures import LOBES
-from core.synthesis.claims import KINDS, Claim, Kind, mirror_claim, negate_claim, side_of_organs
+from core.synthesis.claims import KINDS, Claim, Kind, Place, mirror_claim, negate_claim, side_of_organs
 from core.synthesis.compounds import write_compound
 from core.synthesis.normality import NORMALITY
 from core.synthesis.reports import draw_claim
@@ -118,7 +118,7 @@ def _denied_by_rule(told: Statement) -> Statement:
     return told._replace(text=negate_sentence(told.text), existence=OPPOSITE[told.existence])
 
 
-_MIRRORED = {"left": "right", "right": "left", "bilateral": "bilateral", "": ""}
+_MIRRORED: dict[Laterality, Laterality] = {"left": "right", "right": "left", "bilateral": "bilateral", "": ""}
 
 
 def _mirrored_by_rule(told: Statement) -> Statement:
@@ -161,14 +161,15 @@ def _normal_family(rng: np.random.Generator) -> list[Statement]:
     return [*told, _denied_by_rule(told[0]), _denied_by_rule(told[1])]
 
 
+PLACES: tuple[Place, ...] = ("lobe", "pleura", "paired", "organ")
 _MADE_UP_PLACES = ("", "in the {word}", "of the {word}", "near the {word}", "at the level of the {word}")
 
 
 def _made_up_kind(words: Sequence[str], rng: np.random.Generator) -> Kind:
     """A finding of random words, so that denial and side are learned for words that no table holds."""
-    noun = " ".join(words[at] for at in rng.integers(0, len(words), int(rng.integers(1, 3))))
-    place = ("lobe", "pleura", "paired", "organ")[rng.integers(4)]
-    word = words[rng.integers(len(words))]
+    noun = " ".join(words[int(at)] for at in rng.integers(0, len(words), int(rng.integers(1, 3))))
+    place = PLACES[rng.integers(len(PLACES))]
+    word = words[int(rng.integers(len(words)))]
     phrases = tuple(phrase.format(word=word) for phrase in _MADE_UP_PLACES)
     if place == "paired":
         phrases = (f"in the {{side}} {word}", "on the {side}", f"of the {{side}} {word}")
@@ -252,7 +253,7 @@ def _liken_sides(side: np.ndarray) -> np.ndarray:
 def _liken_lobes(lobes: np.ndarray) -> np.ndarray:
     both = (lobes[:, None] & lobes[None]).sum(axis=-1)
     either = (lobes[:, None] | lobes[None]).sum(axis=-1)
-    told = lobes.any(axis=1)
+    told = np.asarray(lobes.any(axis=1))
     share = both / np.maximum(either, 1)
     differing = LIKENESS.other_lobe + (1 - LIKENESS.other_lobe) * share
     unsaid = np.where(told[:, None] == told, 1.0, LIKENESS.lobe_unsaid)

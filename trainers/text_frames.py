@@ -74,4 +74,4 @@ def write_frame(words: Sequence[str], rng: np.random.Generator) -> str:
 def draw_word(words: Sequence[str], rng: np.random.Generator) -> str:
     """A word of reports or any word."""
     chosen = MEDICAL_WORDS if rng.random() < MEDICAL_CHANCE else words
-    return chosen[rng.integers(len(chosen))]
+    return chosen[int(rng.integers(len(chosen)))]

@@ -25,9 +25,10 @@ class Reading(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({name: nn.Linear(width, len(answers)) for name, answers in GROUPS.items()})
-        for head in self.heads.values():
+        heads = {name: nn.Linear(width, len(answers)) for name, answers in GROUPS.items()}
+        for head in heads.values():
             nn.init.constant_(head.bias, RARE)
+        self.heads = nn.ModuleDict(heads)
         self.size = nn.Linear(width, 2)  # whether one is told, and its logarithm
 
     def loss(self, vectors: Tensor, truth: dict[str, Tensor]) -> Tensor:
@@ -66,7 +67,7 @@ _PLACES = {name: {answer: place for place, answer in enumerate(answers)} for nam
 def _answers(fact: Statement) -> list[tuple[str, str]]:
     """What is right for a fact: (group, answer)."""
     target = target_of(fact)
-    told = [("existence", fact.existence)] if fact.kind != "normal" else []
+    told: list[tuple[str, str]] = [("existence", fact.existence)] if fact.kind != "normal" else []
     if target in _PLACES["claimed"]:
         told.append(("denied" if fact.existence == "absent" and fact.kind != "normal" else "claimed", target))
     if fact.laterality:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import CheckpointError
-from core.models.bert import BertConfig
+from core.models.bert import BertConfig, BertLayer
 from core.models.checkpoint import read_weights
 from core.models.text import TextEncoder
 from core.models.tokens import SPECIAL_TOKENS, ReportTokenizer, read_vocabulary
@@ -168,6 +168,7 @@ def _units(value: Tensor, name: str, units: Tensor) -> Tensor:
 def _most_used(teacher: Teacher, layer: int, count: int, texts: Sequence[str]) -> Tensor:
     """Numbers (count,) of the hidden units whose outputs are largest over the texts, in rising order."""
     block = teacher.encoder.bert.encoder.layer[layer]
+    assert isinstance(block, BertLayer)
     seen: list[Tensor] = []
     handle = block.intermediate.register_forward_hook(lambda _module, _inputs, output: seen.append(output.float()))
     ids, attn = teacher.encode(texts)

@@ -93,7 +93,7 @@ def _one_lobe(name: str, rng: np.random.Generator) -> Place:
         options += ["the middle lobe", "the RML"]
     where = pick(_IN, rng)
     before = pick((plain, plain, _SHORT[name], f"{side} {level} lobar" if level != "middle" else plain), rng)
-    return Place(f"{where} {pick(options, rng)}", before, (name,), _side(name))
+    return Place(f"{where} {pick(tuple(options), rng)}", before, (name,), _side(name))
 
 
 def _in_zone(name: str, zone: str, rng: np.random.Generator) -> Place:
