@@ -39,6 +39,7 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
         parts.answers: gr.update(answers=[]),
         parts.findings: gr.update(findings=[], caption=""),
         parts.matrix: gr.update(value=None),
+        parts.distances: gr.update(rows=[]),
         parts.status: ready("Slices are ready"),
     }
 

@@ -119,6 +119,7 @@ def parts_of_page(token: gr.State, viewer: CTViewer, status: StatusLine, tabs: P
         answers=tabs.asking.answers,
         findings=tabs.report.findings,
         matrix=tabs.report.matrix,
+        distances=tabs.organs.distances,
         engine=tabs.report.engine,
         segmenter=tabs.organs.segmenter,
     )

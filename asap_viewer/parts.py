@@ -47,6 +47,7 @@ class Parts:
     answers: AnswersPanel
     findings: FindingsPanel
     matrix: gr.Plot
+    distances: FactsPanel
     engine: gr.Dropdown
     """Name of the grounding engine."""
     segmenter: gr.Dropdown

@@ -25,6 +25,7 @@ from core.annotation.records import SentenceRef, describe_evidence
 from core.errors import AnnotationError, IndexFileError
 from core.export.nifti import write_on_source
 from core.grounding.engine import GroundingEngine
+from core.grounding.registry import normality_engines
 from core.progress import Progress, silent
 from core.reading.study import Study, open_study
 from core.synthesis.phantom import build_phantom
@@ -127,6 +128,10 @@ class Services:
             if name not in self._engines:
                 self._engines[name] = open_grounder(name, self.settings)
             return self._engines[name]
+
+    def normality_names(self) -> list[str]:
+        """Grounding engines that can run here and tell how far organs are from normal."""
+        return normality_engines(self.settings.assets, self.settings.models)
 
     def classifier_names(self) -> list[str]:
         """Fine-tuned classifiers that can run here."""

@@ -137,6 +137,7 @@ def wire(tab: OpenTab, parts: Parts, services: Services, page: gr.Blocks) -> Non
         parts.answers,
         parts.findings,
         parts.matrix,
+        parts.distances,
         parts.fix_hu,
         tab.files,
     ]

@@ -7,14 +7,20 @@ from typing import Any
 import gradio as gr
 
 from asap_viewer.flow import find_case_organs
+from asap_viewer.layers import heat_layer
 from asap_viewer.panels import FactsPanel, OrganPanel
-from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors
+from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
 from asap_viewer.plots import draw_surfaces
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
-from asap_viewer.viewer import jump, look_at
+from asap_viewer.viewer import go_to, jump, look_at, show_heat
+from asap_viewer.words import normality_rows
 from asap_viewer.workflow import groundings_of
 from core.errors import StudyError
+from core.grounding.normality import NormalityMap, draw_normality, require_normality, summarise_normality
+from core.progress import Progress
+
+NORMALITY = "distance from normal organs, 1 = the farthest place in this CT"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +33,9 @@ class OrgansTab:
     organs: OrganPanel
     draw: gr.Button
     surfaces: gr.Plot
+    judge: gr.Dropdown
+    compare: gr.Button
+    distances: FactsPanel
 
 
 def lay_out(services: Services) -> OrgansTab:
@@ -40,7 +49,12 @@ def lay_out(services: Services) -> OrgansTab:
     with gr.Accordion("Organs in 3-D", open=False):
         draw = gr.Button("Draw surfaces", size="sm")
         surfaces = gr.Plot(show_label=False)
-    return OrgansTab(segmenter, find, badge, organs, draw, surfaces)
+    judges = services.normality_names()
+    with gr.Accordion("Distance from normal organs", open=False, visible=bool(judges)):
+        judge = gr.Dropdown(judges, value=judges[0] if judges else None, label="Normal organs by")
+        compare = gr.Button("Compare", size="sm")
+        distances = FactsPanel()
+    return OrgansTab(segmenter, find, badge, organs, draw, surfaces, judge, compare, distances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +82,29 @@ class OrganHandlers(Handlers):
         peak = chosen[0].peak_ras_mm if chosen else None
         yield {self.tab.surfaces: draw_surfaces(case.volume, case.masks, peak), self.parts.status: ready()}
 
+    @shows_errors
+    def compare(self, token: str, engine: str, request: gr.Request) -> Iterator[Updates]:
+        """Show how far each place of the organs is from normal, as heat, and where that is most."""
+        session = self.services.sessions.get(token)
+        case = session.require_case()
+
+        def work(progress: Progress) -> NormalityMap:
+            judge = require_normality(self.services.engine(engine))
+            return judge.measure_normality(case.volume, case.masks, progress)
+
+        yield {self.tab.distances: gr.update(rows=[])}
+        found = yield from told(self.parts, work, session.begin_side_job())
+        assert case.masks is not None  # or it would have been refused
+        drawn, told_of = draw_normality(found, case.volume, case.masks), summarise_normality(found)
+        layer = heat_layer(drawn / max(float(drawn.max()), 1e-9), case.volume.grid, case.volume)
+        heat = layer.prop(lambda blob: self.services.served.publish(blob, owner_of(request)))
+        farthest = max(told_of.values(), key=lambda one: one.highest)
+        yield {
+            self.parts.viewer: {**show_heat(heat, f"{NORMALITY} · by {engine}"), **go_to(farthest.peak_ras_mm)},
+            self.tab.distances: gr.update(rows=normality_rows(told_of)),
+            self.parts.status: ready(f"{engine} compared {len(told_of)} organs with normal ones"),
+        }
+
 
 def look(event: gr.EventData) -> Any:
     """Hide what the tree's eyes say."""
@@ -88,4 +125,6 @@ def wire(tab: OrgansTab, parts: Parts, services: Services) -> None:
     tab.organs.look(look, None, parts.viewer, queue=False, trigger_mode="always_last", **quiet)
     parts.viewer.looked(follow_viewer, None, tab.organs, queue=False, trigger_mode="always_last", **quiet)
     tab.organs.jump(jump, None, parts.viewer, queue=False, **quiet)
+    compared = [parts.viewer, parts.status, tab.distances]
+    tab.compare.click(do.compare, [parts.token, tab.judge], compared, **quiet)
     tab.draw.click(do.draw, [parts.token, parts.engine], [tab.surfaces, parts.status], **quiet)

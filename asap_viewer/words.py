@@ -1,12 +1,13 @@
 """Case data as the panels want it: plain JSON, numbers with units. No gradio."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asap_viewer.engines import State
 from core.anatomy.masks import OrganMasks
 from core.anatomy.measure import OrganMeasure
 from core.grounding.heatmap import SentenceGrounding
+from core.grounding.normality import OrganDistance
 from core.reading.receipt import Receipt, SeriesRow
 from core.reading.study import Study
 from core.report.parsed import ParsedReport, Sentence
@@ -101,6 +102,16 @@ SUPPORT_WORDS = {
     "no support": "no support in this scan",
     "cannot tell": "this engine cannot tell whether it is so",
 }
+
+
+def normality_rows(organs: Mapping[str, OrganDistance]) -> list[dict[str, str]]:
+    """How far each organ is from normal, and where it is farthest; a number compares places of one organ only."""
+    words = "farthest {0:.3f} at {1}, mean {2:.3f}"
+    rows = [
+        fact(spoken_name(name), words.format(one.highest, place_words(one.peak_ras_mm), one.mean))
+        for name, one in organs.items()
+    ]
+    return [*rows, fact("note", "Distances in the model's own space: they compare places of one organ, no more.")]
 
 
 def heat_label(sentence: str, engine: str) -> str:

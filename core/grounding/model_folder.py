@@ -121,7 +121,7 @@ def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], 
 
 def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
     """An engine of recipe fvlm or visd."""
-    from core.grounding.organ_engine import OrganEngine
+    from core.grounding.organ_engine import NormalityEngine, OrganEngine
     from core.models.assembly import assemble_model
     from core.models.checkpoint import config_from_json
     from core.models.fvlm import FVLM
@@ -140,7 +140,8 @@ def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], d
             f"{folder.name} was trained on {', '.join(config.organs)}, its organ map has {', '.join(organs.names)}."
         )
     view = _spec(folder, name, metadata, config.vision.patch_size if is_fvlm else config.patch_size).view
-    return OrganEngine(name, model, _tokenizer(folder, metadata), view, organs, device)
+    build = OrganEngine if is_fvlm else NormalityEngine
+    return build(name, model, _tokenizer(folder, metadata), view, organs, device)
 
 
 def _tokenizer(folder: Path, metadata: Mapping[str, str]) -> "ReportTokenizer":

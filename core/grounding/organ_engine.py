@@ -12,6 +12,7 @@ from core.anatomy.masks import OrganMasks
 from core.errors import ReportError
 from core.grounding.asap_engine import EngineSpec
 from core.grounding.engine import OrganFeatures, OrganPrompt, PatchFeatures
+from core.grounding.normality import NormalityMap
 from core.grounding.organ_view import OrganView, read_organs
 from core.grounding.view import ViewConfig, turn
 from core.models.fvlm import FVLM
@@ -135,6 +136,23 @@ class OrganEngine:
     def _back(self, cells: torch.Tensor) -> np.ndarray:
         """(O, X, Y, Z, ...) on the model's axes as float32 on axes RAS."""
         return np.stack([turn(organ, self.view) for organ in cells.float().cpu().numpy()])
+
+
+class NormalityEngine(OrganEngine):
+    """ViSD-Boost, which also knows what its organs look like when they are normal; see `NormalityJudge`."""
+
+    _model: VISD
+
+    @torch.inference_mode()
+    def measure_normality(self, volume: Volume, masks: OrganMasks | None, progress: Progress = silent) -> NormalityMap:
+        """Every patch of the organs' box against its normal version. StudyError without masks of any of the organs."""
+        progress(0.0, "Placing the model's view on the organs")
+        view = read_organs(volume, masks, self.organs, self.view)
+        progress(0.2, "Comparing organs with normal ones")
+        image, mask = self._tensors(view)
+        distances = self._back(self._model.anomaly_map(image, mask)[0])
+        inside = self._back(self._model.organ_places(mask)[0]) > 0
+        return NormalityMap(distances, inside, view.patches, self.organs, self.name)
 
 
 @lru_cache(maxsize=65536)

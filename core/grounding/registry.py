@@ -94,6 +94,12 @@ def load_engine(name: str, assets: Path, models: Path, device: str = "auto") -> 
     return open_published(folder, _vocabulary(folder), place)
 
 
+def normality_engines(assets: Path, models: Path) -> list[str]:
+    """Names of the engines that can run here and tell how far organs are from normal (`NormalityJudge`)."""
+    states = {name: inspect_folder(weights_folder(name, assets, models)) for name in runnable_engines(assets, models)}
+    return [name for name, state in states.items() if state is not None and state.recipe == "visd"]
+
+
 def weights_folder(name: str, assets: Path, models: Path) -> Path:
     """Where the files of an engine lie."""
     return assets / "models" / BUNDLED if name == BUNDLED else models / name

@@ -183,6 +183,12 @@ class VISD(nn.Module):
         found = tokens.spread(self.normality(tokens.sets, tokens.organ).anomaly, empty)
         return encoder.turn(found.unflatten(-1, grid))
 
+    def organ_places(self, mask: Tensor) -> Tensor:
+        """Which places of the last level touch which organ: (B, X, Y, Z) -> (B, O, gx, gy, gz) bool."""
+        turned, step = self.visual_encoder.turn(mask), self.visual_encoder.strides[-1]
+        grid = [n // s for n, s in zip(turned.shape[1:], step, strict=True)]
+        return self.visual_encoder.turn(self._flags(mask, None)[-1].unflatten(-1, grid))
+
     def describe(self, images: Tensor, mask: Tensor, wanted: Tensor | None = None) -> Described:
         """Organs fused with what they would be if normal: images (B, 1, X, Y, Z), mask (B, X, Y, Z) of organ numbers.
 

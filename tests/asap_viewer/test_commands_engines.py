@@ -10,6 +10,7 @@ from model_folders import write_run
 from asap_viewer.commands.line import run_line
 from core.export.nifti import write_nifti, write_on_source
 from core.findings import CT_RATE_LABELS
+from core.structures import BY_NAME
 from core.synthesis.phantom import PhantomConfig, build_phantom
 
 SENTENCES = ("There is a nodule in the left lower lobe.", "The heart is not enlarged.", "The liver is normal.")
@@ -18,7 +19,7 @@ SENTENCES = ("There is a nodule in the left lower lobe.", "The heart is not enla
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    for kind in ("fvlm", "ecamp"):
+    for kind in ("fvlm", "ecamp", "visd"):
         write_run(folder / f"my_{kind}", kind)
     return folder
 
@@ -46,6 +47,22 @@ def say(capfd, models, monkeypatch):
         return code, json.loads(out) if code == 0 else None, err
 
     return run_it
+
+
+def test_findings_write_how_far_organs_are_from_normal(say, case, tmp_path):
+    ct, masks = case / "ct.nii.gz", ("--masks", case / "masks.nii.gz")
+    out = tmp_path / "new" / "normality.nii.gz"
+    code, found, err = say("findings", ct, *masks, "--engine", "my_visd", "--normality", out)
+    assert code == 0, err
+    assert len(found["findings"]) == 18
+    drawn, labels = nib.load(out), nib.load(case / "masks.nii.gz")
+    np.testing.assert_allclose(drawn.affine, labels.affine, atol=1e-4)
+    values = np.asarray(drawn.dataobj)
+    heart = values[np.asarray(labels.dataobj) == BY_NAME["heart"].number]
+    assert 0 < heart.max() <= found["normality"]["organs"]["heart"]["highest"] + 1e-6
+    code, _, err = say("findings", ct, *masks, "--engine", "my_fvlm", "--normality", tmp_path / "none" / "x.nii.gz")
+    assert (code, "no model of normal organs" in err) == (2, True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_ground_findings_and_ask(say, case, tmp_path):

@@ -4,6 +4,7 @@ import itertools
 
 import gradio as gr
 import pytest
+from model_folders import write_run
 
 from asap_viewer.engines import State
 from asap_viewer.page import build_page, lay_out_tabs, parts_of_page
@@ -116,6 +117,25 @@ def test_findings_say_who_scored_them_and_go_with_their_ct(services, page):
     assert again[parts.findings]["findings"] == []
     jumped = jump_to_finding(event(mm=[1.0, 2.0, 3.0]))
     assert (jumped["place"]["mm"], jumped["heat"]["url"]) == ([1.0, 2.0, 3.0], "")
+
+
+def test_distance_from_normal_is_laid_over_the_ct_and_goes_with_it(tiny_assets, tmp_path):
+    write_run(tmp_path / "models" / "my_visd", "visd")
+    settings = Settings(assets=tiny_assets, models=tmp_path / "models", data=tmp_path / "data")
+    services = Services(settings, VolumeServer())
+    with gr.Blocks():
+        tabs = lay_out_tabs(services)
+        parts = parts_of_page(gr.State(""), CTViewer(), StatusLine(), tabs)
+    assert tabs.organs.judge.choices == [("my_visd", "my_visd")]
+    token, _ = opened(services, (tabs, parts))
+    seen = merge(OrganHandlers(services, parts, tabs.organs).compare(token, "my_visd", someone()))
+    assert "by my_visd" in seen[parts.viewer]["heat"]["label"]
+    rows = {row["label"]: row["value"] for row in seen[parts.distances]["rows"]}
+    assert rows["lung"].startswith("farthest ")
+    _, again = opened(services, (tabs, parts), name="page-2")
+    assert again[parts.distances]["rows"] == []
+    refused = merge(OrganHandlers(services, parts, tabs.organs).compare(token, ENGINE, someone()))
+    assert "no model of normal organs" in refused[parts.status]["status"]["message"]
 
 
 def test_the_legend_of_a_heat_map_names_its_engine_and_ends_with_a_whole_word():

@@ -14,9 +14,10 @@ from core.errors import CheckpointError, EngineError, StudyError
 from core.findings import CT_RATE_LABELS
 from core.grounding.findings18 import judge_organs, score_findings
 from core.grounding.model_folder import inspect_folder, open_folder
+from core.grounding.normality import draw_normality, require_normality, summarise_normality
 from core.grounding.organ_view import read_organs
 from core.grounding.readout import SentenceQuery, ground_sentences, make_canvas
-from core.grounding.registry import list_engines, load_engine, runnable_engines
+from core.grounding.registry import list_engines, load_engine, normality_engines, runnable_engines
 from core.models.organ_cells import read_cells
 from core.models.organ_pool import organ_tokens
 from core.models.visd import VISD
@@ -251,6 +252,43 @@ def test_the_view_holds_organs_that_are_larger_than_the_training_crop(models, ph
     assert (corners <= np.array(view.grid.shape) - 0.5).all()
     assert view.image.min() >= 0
     assert view.image.max() <= 1
+
+
+# ------------------------------------------------------------------------ what is normal
+
+
+@pytest.mark.parametrize("kind", ["visd", "visd_vit"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS"])
+def test_distances_from_normal_lie_where_the_model_saw_them(tmp_path, phantoms, kind, axes):
+    """In patient millimetres, whichever way the model's axes and the file's run."""
+    model = write_run(tmp_path, kind, axes=axes)
+    engine, phantom = open_folder(tmp_path), phantoms["PIR"]
+    found = engine.measure_normality(phantom.volume, phantom.masks)
+    view = read_organs(phantom.volume, phantom.masks, engine.organs, engine.view)
+    flip = (slice(None, None, -1),) * 2 if axes == "LPS" else (slice(None),)
+    image, mask = (torch.from_numpy(part[flip].copy())[None] for part in (view.image, view.mask))
+    wanted = model.anomaly_map(image[None], mask.long())[0].detach().numpy()
+    np.testing.assert_allclose(found.distances, wanted[(slice(None), *flip)], atol=1e-5)
+    assert (found.distances[~found.inside] == 0).all()
+    told = summarise_normality(found)
+    assert set(told) == {"lung", "heart", "esophagus", "aorta"}
+    drawn = draw_normality(found, phantom.volume, phantom.masks)
+    assert drawn.shape == phantom.volume.shape
+    assert (drawn[phantom.masks.labels == BY_NAME["liver"].number] == 0).all()
+    heart, values = phantom.masks.mask("heart"), found.distances[1][found.inside[1]]
+    assert set(drawn[heart].tolist()) <= set(values.tolist())
+    place = np.argwhere(heart & (drawn == drawn[heart].max()))[0]
+    at = np.rint(found.grid.to_voxel(phantom.volume.grid.to_mm(place))).astype(int)
+    assert found.distances[1][tuple(at)] == drawn[tuple(place)]
+    assert told["heart"].highest == values.max()
+
+
+def test_only_visd_knows_normal_organs(models, phantoms):
+    assert normality_engines(models / "none", models) == ["my_visd", "my_visd_vit"]
+    with pytest.raises(EngineError, match="no model of normal organs"):
+        require_normality(open_folder(models / "my_fvlm"))
+    with pytest.raises(StudyError, match="no organ masks"):
+        open_folder(models / "my_visd").measure_normality(phantoms["RAS"].volume, None)
 
 
 # ------------------------------------------------------------------------ what lacks
