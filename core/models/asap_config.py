@@ -253,7 +253,7 @@ def two_scale(
         decoder=DecoderConfig(width=96, depth=2, heads=4, mlp_ratio=2),
         text=text,
         report=BertConfig(vocab_size, width=192, depth=1, heads=4, mlp_width=384, positions=256, dropout=0.1),
-        mask_ratio=0.5,
+        mask_ratio=0.75,
         log2_size_min=0,
         size_steps=4,
         windows=LUNG_AND_SOFT_TISSUE,
