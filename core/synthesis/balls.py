@@ -35,17 +35,17 @@ def ball_depth_mm(scene: Scene, box: Box, voxel: np.ndarray, shape: Shape, rng: 
         centre = (radius - bulge) * (direction / np.linalg.norm(direction)).astype(np.float32)
         depth = np.minimum(depth, np.sqrt(((offset - centre[:, None, None, None]) ** 2).sum(axis=0)) - bulge)
     depth = depth - radius * shape.roughness * noise_mm(scene, depth.shape, max(3.0, radius * 0.8), rng)
-    return depth - _spikes_mm(offset, distance, shape, rng) if shape.spikes else depth
+    return depth - _spikes_mm(offset, shape, rng) if shape.spikes else depth
 
 
-def _spikes_mm(offset: np.ndarray, distance: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+def _spikes_mm(offset: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """How far thin spicules push the surface outwards in each direction, in mm."""
     directions = rng.standard_normal((shape.spikes, 3)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    unit = offset / np.maximum(distance, 1e-3)
-    reach = np.zeros(distance.shape, np.float32)
+    unit = offset / np.maximum(np.sqrt((offset**2).sum(axis=0)), 1e-3)
+    reach = np.zeros(offset.shape[1:], np.float32)
     for direction in directions:
-        length = shape.radius_mm * float(rng.uniform(0.2, 0.6))
+        length = shape.radius_mm * float(rng.uniform(0.3, 0.9))
         cosine = np.tensordot(direction, unit, 1)
         np.maximum(reach, length * np.exp((cosine - 1.0) / 0.009), out=reach)
     return reach

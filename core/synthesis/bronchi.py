@@ -37,8 +37,8 @@ def find_hilum(scene: Scene, box: Box, lobe: np.ndarray) -> np.ndarray:
 
 
 def paint_bronchial_walls(scene: Scene, box: Box, lobe: np.ndarray, grade: int, rng: np.random.Generator) -> np.ndarray:
-    """Bronchi of ordinary width with walls of 2 to 4 mm, far out into the lobe."""
-    return _paint_tubes(scene, box, lobe, (float(rng.uniform(1.4, 2.2)), 1.8 + 0.8 * grade), rng)
+    """Bronchi of ordinary width with walls of 1.2 to 2.4 mm, far out into the lobe."""
+    return _paint_tubes(scene, box, lobe, (float(rng.uniform(1.4, 2.2)), 1.2 + 0.6 * grade), rng)
 
 
 def paint_bronchiectasis(scene: Scene, box: Box, lobe: np.ndarray, grade: int, rng: np.random.Generator) -> np.ndarray:

@@ -25,7 +25,7 @@ SEEN_SHARE = 0.3
 
 
 def insert_pacemaker_lead(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """A generator under the skin of the chest and its lead through the upper vein into the right heart."""
+    """A generator under the skin of the chest and its lead, the finding, through the upper vein into the right heart."""
     upper, heart = _upper_vein(scene), scene.mask("heart")
     if upper is None or not heart.any():
         return None
@@ -37,7 +37,7 @@ def insert_pacemaker_lead(scene: Scene, rng: np.random.Generator) -> Finding | N
     mask = np.zeros(scene.hu.shape, bool)
     _draw_wire(scene, mask, np.array(points), 1.2, METAL_HU)
     if shoulder is not None:
-        _draw_generator(scene, mask, shoulder, rng)
+        _draw_generator(scene, shoulder, rng)
     return _found(scene, "pacemaker lead", mask)
 
 
@@ -83,7 +83,7 @@ def _shoulder(scene: Scene, side: float, rng: np.random.Generator) -> np.ndarray
     return np.array([at[0], column[-1] - 14 / scene.spacing_mm[1], at[1]])
 
 
-def _draw_generator(scene: Scene, mask: np.ndarray, middle: np.ndarray, rng: np.random.Generator) -> None:
+def _draw_generator(scene: Scene, middle: np.ndarray, rng: np.random.Generator) -> None:
     """A flat rounded metal box and the streaks around it."""
     box = box_around(scene, np.rint(middle).astype(int), 80.0)
     offset = offsets_mm(scene, box, middle)
@@ -92,7 +92,6 @@ def _draw_generator(scene: Scene, mask: np.ndarray, middle: np.ndarray, rng: np.
     share = np.clip(0.5 - depth * half.min() / scene.coarsest_mm(), 0, 1)
     _draw_streaks(scene, box, (offset, np.abs(offset[2]) < half[2]), rng)
     blend(scene.hu[box], share, METAL_HU)
-    mask[box] |= share >= 0.5
 
 
 def _draw_streaks(scene: Scene, box: Box, metal: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> None:

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from core.structures import parts_of
+from core.synthesis.balls import Shape, ball_depth_mm
 from core.synthesis.claims import KINDS
 from core.synthesis.lesions import INSERTERS, insert_findings
 from core.synthesis.phantom import PhantomConfig, build_phantom
-from core.synthesis.scene import Scene
+from core.synthesis.scene import Scene, offsets_mm
+from core.volume import Grid
 
 SHAPE = PhantomConfig(shape=(72, 56, 72), spacing_mm=(4.5, 4.5, 4.5), lesions=(), noise_hu=5.0)
 
@@ -113,3 +115,21 @@ def test_nothing_is_painted_where_there_is_no_lung():
     scene = Scene(body.volume.hu.astype(np.float32), body.masks.labels.copy(), body.volume.grid)
     assert insert_findings(scene, list(KINDS), np.random.default_rng(0)) == []
     np.testing.assert_array_equal(scene.hu, body.volume.hu)
+
+
+def test_spicules_radiate_to_all_sides_and_stay_thin():
+    body = Scene(
+        np.zeros((60, 40, 24), np.float32),
+        np.ones((60, 40, 24), np.uint8),
+        Grid((60, 40, 24), np.diag([1, 1.5, 2.5, 1])),
+    )
+    box = (slice(0, 60), slice(0, 40), slice(0, 24))
+    for seed in range(4):
+        depth = ball_depth_mm(body, box, np.array([30, 20, 12]), Shape(10.0, 0.0, 0, 24), np.random.default_rng(seed))
+        offset = offsets_mm(body, box, np.array([30, 20, 12]))
+        distance = np.sqrt((offset**2).sum(axis=0))
+        assert distance[depth < 0].max() < 25
+        far = (depth < 0) & (distance > 14)
+        shell = (distance > 14) & (distance < 18)
+        assert 0.001 < far.sum() / shell.sum() < 0.3
+        assert all((offset[axis][far] * sign > 5).any() for axis in range(3) for sign in (-1, 1))
