@@ -25,7 +25,7 @@ SEEN_SHARE = 0.3
 
 
 def insert_pacemaker_lead(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """A generator under the skin of the chest and its lead, the finding, through the upper vein into the right heart."""
+    """A generator under the skin, and its lead, which is the finding, through the upper vein into the right heart."""
     upper, heart = _upper_vein(scene), scene.mask("heart")
     if upper is None or not heart.any():
         return None
