@@ -41,7 +41,7 @@ class BundleConfig:
     subdivisions: int = 2
     """Times the box is read per axis at inference; 2 halves the cell size for eight times the work."""
     metrics: Path | None = None
-    """JSON of trainers.grounding_metrics, whose calibration is taken over."""
+    """metrics.json of trainers.evaluate_grounding, whose calibration is taken over."""
     presence: bool = True
     """Whether the engine answers "is it there?"; False: it says 0.5, "cannot tell", to every question."""
 
@@ -105,7 +105,11 @@ def _calibration(config: BundleConfig) -> Calibration:
         return Calibration(0.0, 0.0, 0.0)
     if config.metrics is None:
         return Calibration()
-    fit = json.loads(config.metrics.read_text())["presence"]
+    fit = json.loads(config.metrics.read_text())["calibration"]
+    if not fit:
+        raise CheckpointError(
+            f"{config.metrics} holds no calibration: too few questions were asked. Judge more studies."
+        )
     return Calibration(fit["score_weight"], fit["margin_weight"], fit["bias"])
 
 

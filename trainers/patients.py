@@ -102,10 +102,17 @@ def read_patients(root: Path, without: tuple[str, ...] = ()) -> list[Patient]:
     folders = sorted(path.parent for path in root.glob(f"*/{CT_FILE}") if path.parent.name not in without)
     if not folders:
         raise ConfigError(f"No patient under {root}; write some with `python -m trainers.patients --ct CT --out DIR`.")
-    return [_read_patient(folder) for folder in folders]
+    return [read_patient(folder) for folder in folders]
 
 
-def _read_patient(folder: Path) -> Patient:
+def read_patient(folder: Path) -> Patient:
+    """The patient in one folder; ConfigError where there is none."""
+    absent = [name for name in (CT_FILE, ORGANS_FILE, FACTS_FILE) if not (folder / name).is_file()]
+    if absent:
+        raise ConfigError(
+            f"{folder} is no patient of the data engine ({', '.join(absent)} missing); write one with `python -m "
+            "trainers.patients --ct CT --out DIR`."
+        )
     volume = read_volume(folder / CT_FILE)
     facts = json.loads((folder / FACTS_FILE).read_text())
     labels = _read_beside(folder / ORGANS_FILE, volume).astype(np.uint8)

@@ -16,7 +16,6 @@ from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.reports import generate_reports
 from core.synthesis.studies import StudyConfig
 from trainers.bundle import BundleConfig, bundle
-from trainers.grounding_metrics import Pointing, Presence, _rank, calibrate, summarise
 from trainers.pretrain import PretrainConfig
 from trainers.run_files import CONFIG, MODEL, TOKENIZER
 from trainers.synthetic import SyntheticConfig
@@ -67,9 +66,12 @@ def test_a_run_on_a_folder_keeps_how_its_cts_were_clipped_and_padded(run, tmp_pa
 
 def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
     metrics = tmp_path / "metrics.json"
-    metrics.write_text(json.dumps({"presence": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))
+    metrics.write_text(json.dumps({"calibration": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))
     engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", metrics=metrics)))
     assert engine.presence_probability(1.0, 0.0) == pytest.approx(1 / (1 + np.exp(-2.5)))
+    metrics.write_text(json.dumps({"calibration": {}}))
+    with pytest.raises(CheckpointError, match="too few questions"):
+        bundle(BundleConfig(run, tmp_path / "model", metrics=metrics))
 
 
 def test_a_model_that_must_not_say_what_is_there_cannot_tell(run, tmp_path):
@@ -84,38 +86,3 @@ def test_a_run_without_weights_is_refused(run, tmp_path):
         bundle(BundleConfig(tmp_path, tmp_path / "model"))
     with pytest.raises(CheckpointError, match="expected a run"):
         bundle(BundleConfig(tmp_path / "nothing", tmp_path / "model"))
-
-
-def test_rank_is_the_share_of_other_voxels_that_score_below():
-    scores = np.array([[[0.1, 0.2, 0.3, 0.4, 0.9]]])
-    inside = np.array([[[False, False, False, False, True]]])
-    assert _rank(scores, inside, np.ones_like(inside)) == 1.0
-    assert _rank(-scores, inside, np.ones_like(inside)) == 0.0
-    assert _rank(scores, np.roll(inside, -2), np.ones_like(inside)) == 0.5
-
-
-def test_summary_counts_hits_chance_and_sides():
-    points = [Pointing("mass", True, 0.1, False), Pointing("mass", False, 0.3, True), Pointing("x", True, 0.2, None)]
-    summary = summarise(points)
-    assert summary["pointing"] == 0.667
-    assert summary["chance"] == 0.2
-    assert summary["wrong_side"] == 0.5
-    assert summary["per_kind"]["mass"] == {"n": 2, "pointing": 0.5, "chance": 0.2}
-
-
-def test_calibration_never_counts_support_against_a_finding():
-    rng = np.random.default_rng(0)
-    answers = []
-    for number in range(80):
-        is_there = bool(number // 2 % 2)
-        answers.append(Presence("mass", is_there, float(is_there + rng.normal(0, 0.4)), float(-is_there)))
-    fit = calibrate(answers)
-    assert fit["score_weight"] > 0
-    assert fit["margin_weight"] == 0
-    assert fit["auroc_of_score"] > 0.8
-
-
-def test_a_score_that_tells_nothing_gets_no_weight():
-    rng = np.random.default_rng(1)
-    fit = calibrate([Presence("mass", bool(number // 2 % 2), rng.normal(), rng.normal()) for number in range(400)])
-    assert (fit["score_weight"], fit["margin_weight"], fit["bias"]) == (0.0, 0.0, 0.0)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
@@ -106,6 +107,18 @@ def score_areas(scores: Tensor, labels: Tensor) -> np.ndarray:
     _require_same(scores, labels)
     columns = zip(scores.double().numpy().T, labels.numpy().T, strict=True)
     return np.array([roc_auc_score(label, score) if len(set(label)) == 2 else np.nan for score, label in columns])
+
+
+def score_area(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The same for one label, ten times as fast, for the many draws of a bootstrap: scores (N,), truth (N,) bool.
+
+    Mann and Whitney's count of pairs in the right order, equal ones half (1947). NaN where all are of one kind.
+    """
+    there = int(truth.sum())
+    pairs = there * (len(truth) - there)
+    if not pairs:
+        return np.nan
+    return float((rankdata(scores)[truth].sum() - there * (there + 1) / 2) / pairs)
 
 
 def mean_of_defined(numbers: np.ndarray) -> float:
