@@ -13,6 +13,7 @@ PACKAGES = ("core", "asap_viewer", "trainers")
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
+    "PIL": "pillow",
     "skimage": "scikit-image",
     "cc3d": "connected-components-3d",
     "fill_voids": "fill-voids",
