@@ -190,7 +190,7 @@ class ASAP(MaskedAutoencoder3d):
         decoded = self.decode(encoded, with_voxels=config.weights.reconstruction > 0)
         if decoded.voxels is not None:
             losses["reconstruction"] = reconstruction_loss(
-                decoded.voxels, patchify(batch["image"], patch), encoded.masking.hidden, over_all=True
+                decoded.voxels, patchify(self.split(batch["image"]), patch), encoded.masking.hidden, over_all=True
             )
         if config.weights.injection > 0:
             fractions = class_fractions(batch["organ_mask"], config.classes, patch)

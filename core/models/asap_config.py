@@ -106,8 +106,6 @@ class ASAPConfig:
     """Whether the text encoder keeps the weights it starts with."""
     grounding_terms: Literal["softmax", "presence", "both"] = "both"
     """Softmax over patches, a yes or no per patch, or their sum."""
-    windows: tuple[tuple[float, float], ...] = ()
-    """Ranges of the image's values, each stretched to [-1, 1] as one channel; () = the image as it comes."""
     pyramid: PyramidConfig | None = None
     """Cells of a few voxels beside the patches, see `core.models.two_scale`; None = patches only."""
     weights: LossWeights = field(default_factory=LossWeights)
@@ -126,11 +124,6 @@ class ASAPConfig:
         if min(self.temperature, self.size_softness) <= 0 or self.classes < 2 or self.size_steps < 1:
             raise ConfigError(
                 "temperature and size_softness must be above 0, classes at least 2, size_steps at least 1."
-            )
-        if len(self.windows or "1") != self.vision.channels or any(low >= high for low, high in self.windows):
-            raise ConfigError(
-                f"windows is {self.windows}; expected {self.vision.channels} rising ranges, one per channel of the "
-                "volume encoder."
             )
         if self.pyramid is not None and self.vision.patch_size != (COARSEST,) * 3:
             raise ConfigError(
@@ -249,14 +242,22 @@ def two_scale(
     """
     text = BertConfig(vocab_size, width=128, depth=3, heads=4, mlp_width=384, positions=256, dropout=0.1)
     return ASAPConfig(
-        vision=VisionConfig(image_size, (COARSEST,) * 3, width=192, depth=6, heads=6, mlp_ratio=3, channels=2),
+        vision=VisionConfig(
+            image_size,
+            (COARSEST,) * 3,
+            width=192,
+            depth=6,
+            heads=6,
+            mlp_ratio=3,
+            channels=len(LUNG_AND_SOFT_TISSUE),
+            windows=LUNG_AND_SOFT_TISSUE,
+        ),
         decoder=DecoderConfig(width=96, depth=2, heads=4, mlp_ratio=2),
         text=text,
         report=BertConfig(vocab_size, width=192, depth=1, heads=4, mlp_width=384, positions=256, dropout=0.1),
         mask_ratio=0.75,
         log2_size_min=0,
         size_steps=4,
-        windows=LUNG_AND_SOFT_TISSUE,
         pyramid=PyramidConfig(structures=heads[0], kinds=heads[1]),
         weights=TWO_SCALE_WEIGHTS,
         fixes=Fixes(unmasked_alignment=True),

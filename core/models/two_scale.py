@@ -36,7 +36,7 @@ def build_asap(config: ASAPConfig) -> ASAP:
 
 
 class TwoScaleASAP(ASAP):
-    """ASAP with a `Pyramid`; images come with one channel and are split into the config's windows here."""
+    """ASAP with a `Pyramid`; images come with one channel, or split into windows."""
 
     def __init__(self, config: ASAPConfig) -> None:
         super().__init__(config)
@@ -51,14 +51,6 @@ class TwoScaleASAP(ASAP):
         self.sentence_memory = SentenceMemory(self.bert_encoder) if config.text_frozen else None
 
     # ------------------------------------------------------------------ inference
-
-    def split(self, images: Tensor) -> Tensor:
-        """Images (B, 1, X, Y, Z) as one channel per window, (B, C, X, Y, Z) in [-1, 1]; those that are split already
-        come back as they are."""
-        if images.shape[1] == self.config.vision.channels > 1 or not self.config.windows:
-            return images
-        shown = [(images - low) * (2 / (high - low)) - 1 for low, high in self.config.windows]
-        return torch.cat(shown, dim=1).clamp(-1.0, 1.0)
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """As a product of patches and weights: for patches of 16 voxels that is far faster than a convolution."""

@@ -39,6 +39,8 @@ class VisionConfig:
     """ECAMP's defect: frequencies 10000^(-k/width), so that neighbouring patches have nearly the same code."""
     learned_positions: bool = False
     """A trained code for every patch of `image_size` in place of the fixed one; it starts as the fixed one."""
+    windows: tuple[tuple[float, float], ...] = ()
+    """Ranges of an image's values, each stretched to [-1, 1] as a channel of its own; () = the image as it comes."""
 
     def __post_init__(self) -> None:
         if any(n % p for n, p in zip(self.image_size, self.patch_size, strict=True)):
@@ -46,6 +48,10 @@ class VisionConfig:
         require_divides(self.heads, self.width)
         if self.channels < 1 or not set(self.coded_axes) <= {0, 1, 2} or not self.coded_axes:
             raise ConfigError(f"channels must be at least 1 and coded_axes some of 0, 1, 2, got {self}.")
+        if self.windows and (len(self.windows) != self.channels or any(low >= high for low, high in self.windows)):
+            raise ConfigError(
+                f"windows is {self.windows}; expected a rising range for each of {self.channels} channels."
+            )
         if self.width < 2 * len(self.coded_axes):
             raise ConfigError(f"width is {self.width}; the position code needs at least {2 * len(self.coded_axes)}.")
 
@@ -177,9 +183,16 @@ class VisionTransformer3d(nn.Module):
         self.blocks.apply(initialise_linear)
         nn.init.normal_(self.cls_token, std=0.02)
 
+    def split(self, images: Tensor) -> Tensor:
+        """Images (B, 1, X, Y, Z) as one channel per window, (B, C, X, Y, Z); those that are split stay as they are."""
+        if not self.vision.windows or images.shape[1] == self.vision.channels > 1:
+            return images
+        shown = [(images - low) * (2 / (high - low)) - 1 for low, high in self.vision.windows]
+        return torch.cat(shown, dim=1).clamp(-1.0, 1.0)
+
     def embed_patches(self, images: Tensor) -> Tensor:
         """Patch embedding plus position code, before any block: (B, 1, X, Y, Z) -> (B, L, D), x-major."""
-        patches = self.patch_embed(images)
+        patches = self.patch_embed(self.split(images))
         return rearrange(patches, "b d x y z -> b (x y z) d") + self._positions(patches.shape[2:])[:, 1:]
 
     def run_blocks(self, patches: Tensor) -> Tensor:

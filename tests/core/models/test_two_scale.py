@@ -8,6 +8,7 @@ from tiny_two_scale import WORDS, random_batch, tiny_two_scale
 from core.errors import ConfigError
 from core.models.asap import ASAP
 from core.models.asap_file import load_asap, save_asap
+from core.models.backbone import Backbone, find_encoder
 from core.models.checkpoint import config_from_json, config_to_json
 from core.models.tokens import train_wordpiece
 from core.models.two_scale import TwoScaleASAP, asked_kinds, build_asap, shares_of
@@ -96,9 +97,16 @@ def test_a_half_precision_file_gives_nearly_the_same_cells(model, tmp_path):
     assert (before * after).sum(dim=-1).min() > 0.999
 
 
+def test_its_transformer_alone_can_be_taken_for_fine_tuning(model):
+    start, config = find_encoder(model)
+    assert (start, config.vit) == ("", model.config.vision)
+    backbone = Backbone(config)
+    assert backbone.last_tokens(random_batch()["image"]).patches.shape == (2, 2, 2, 2, 24)
+
+
 def test_patches_of_another_size_and_windows_without_channels_are_refused():
     config = tiny_two_scale()
     with pytest.raises(ConfigError, match="patches of 16"):
         replace(config, vision=replace(config.vision, patch_size=(8, 8, 8)))
-    with pytest.raises(ConfigError, match="one per channel"):
-        replace(config, windows=((-1.0, 1.0),))
+    with pytest.raises(ConfigError, match="each of 2 channels"):
+        replace(config.vision, windows=((-1.0, 1.0),))
