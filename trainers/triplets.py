@@ -71,11 +71,15 @@ class TripletFields:
 
     def check(self, study_ids: Sequence[str]) -> None:
         """Refuse a table that speaks of other studies; one without findings may lack a row."""
-        if study_ids and all(entry_of(self.triplets, study_id) is None for study_id in study_ids):
-            told = ", ".join(list(self.triplets)[:1]) or "none"
+        if not self.triplets:
             raise ConfigError(
-                f"{TRIPLETS} holds none of the {len(study_ids)} studies (first: {study_ids[0]}; in the table: {told}). "
-                f"Make it from the same reports: {COMMANDS[TRIPLETS]}."
+                f"{TRIPLETS} has no row: no finding was read from any report it was made of, and ASG learns from them. "
+                f"Give reports that name some, or read them with a language model: {COMMANDS[TRIPLETS]} --help."
+            )
+        if study_ids and all(entry_of(self.triplets, study_id) is None for study_id in study_ids):
+            raise ConfigError(
+                f"{TRIPLETS} holds none of the {len(study_ids)} studies (first: {study_ids[0]}; in the table: "
+                f"{next(iter(self.triplets))}). Make it from the same reports: {COMMANDS[TRIPLETS]}."
             )
 
     def make(self, crop: Crop, rng: np.random.Generator) -> dict[str, Tensor]:  # noqa: ARG002  (nothing is drawn)

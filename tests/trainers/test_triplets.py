@@ -92,3 +92,14 @@ def test_fields_of_a_study_line_up_with_its_sentences(tmp_path):
 def test_a_folder_without_triplets_names_their_builder(tmp_path):
     with pytest.raises(ConfigError, match="trainers.builders triplets"):
         TripletFields(tmp_path, {}, ("mass",), ASG)
+
+
+def test_tables_without_a_row_or_of_other_studies_are_refused_in_other_words(tmp_path):
+    rows = {"a": ReportRow("a", "The study is limited.", "")}
+    head = "study_id,region_path,finding,existence,sentence_idx\n"
+    (tmp_path / "triplets.csv").write_text(head)
+    with pytest.raises(ConfigError, match="no finding was read from any report"):
+        TripletFields(tmp_path, rows, ("nodule",), ORGAN_MAPS["asg"]).check(["a"])
+    (tmp_path / "triplets.csv").write_text(f"{head}b,lung,nodule,1,1\n")
+    with pytest.raises(ConfigError, match=r"none of the 1 studies \(first: a; in the table: b\)"):
+        TripletFields(tmp_path, rows, ("nodule",), ORGAN_MAPS["asg"]).check(["a"])
