@@ -8,15 +8,16 @@ WALL_HU = (-60.0, 40.0)
 
 
 def draw_tree(
-    scene: Scene, box: Box, lobe: np.ndarray, count: int, reach: float, rng: np.random.Generator
+    scene: Scene, box: Box, between: tuple[np.ndarray, np.ndarray], count: int, reach: float, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Middle lines of `count` bronchi that share their first part: each (4, 3) voxels of the scene.
 
-    `reach` is the share of the way from the hilum to a random voxel of the lobe (x, y, z) that a bronchus goes.
+    `between`: where they start, (3,) voxels within the box, and where they may end, (x, y, z) bool. `reach` is the
+    share of the way to a random voxel of these that a bronchus goes.
     """
     origin = np.array([part.start for part in box])
-    hilum = origin + find_hilum(scene, box, lobe)
-    ends = [origin + voxel for voxel in (pick_voxel(lobe, rng) for _ in range(count)) if voxel is not None]
+    hilum = origin + between[0]
+    ends = [origin + voxel for voxel in (pick_voxel(between[1], rng) for _ in range(count)) if voxel is not None]
     trunk = hilum + 0.3 * (np.mean(ends, axis=0) - hilum)
     lines = []
     for end in ends:
@@ -54,7 +55,8 @@ def _paint_tubes(
     changed, hu, edge = np.zeros(lobe.shape, bool), scene.hu[box], scene.coarsest_mm()
     artery = scene.hu[scene.mask("heart")]
     artery_hu = float(np.clip(np.median(artery), 20, 250)) if len(artery) else 40.0
-    for line in draw_tree(scene, box, lobe, int(rng.integers(4, 9)), float(rng.uniform(0.6, 0.85)), rng):
+    ends = (find_hilum(scene, box, lobe), lobe)
+    for line in draw_tree(scene, box, ends, int(rng.integers(4, 9)), float(rng.uniform(0.6, 0.85)), rng):
         radii = lumen_mm * np.linspace(1.1, 0.75, len(line)) * rng.uniform(0.85, 1.2, len(line))
         depth = tube_depth_mm(scene, box, line, radii)
         beside = rng.standard_normal(3) * (radii.mean() + wall_mm + 2.0) / scene.spacing_mm / 1.7

@@ -1,9 +1,10 @@
 """Lines and nets: plates and bands, thickened septa, reticulation, and the patchwork of mosaic attenuation."""
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from core.synthesis.lobe_fields import cloud, openness, rind
-from core.synthesis.scene import Box, Scene, blend, noise_mm, offsets_mm, pick_voxel, soft_share, with_rim
+from core.synthesis.scene import FAR_MM, Box, Scene, blend, noise_mm, offsets_mm, pick_voxel, soft_share, with_rim
 
 
 def paint_plates(
@@ -41,14 +42,28 @@ def paint_fibrotic_bands(scene: Scene, box: Box, lobe: np.ndarray, _grade: int, 
 
 
 def paint_septa(scene: Scene, box: Box, lobe: np.ndarray, grade: int, rng: np.random.Generator) -> np.ndarray:
-    """A net of thin walls with meshes the size of lobules: the zero lines of a random field."""
-    cells = noise_mm(scene, lobe.shape, float(rng.uniform(10.0, 15.0)), rng)
+    """A net of thin walls around polygons the size of lobules."""
     region = cloud(scene, box, lobe, float(rng.uniform(0.5, 0.9)), rng) * lobe
-    walls = np.clip(1.0 - np.abs(cells) / (0.22, 0.3, 0.4)[grade], 0.0, 1.0) * region
+    across = _wall_distance_mm(scene, region > 0.05, float(rng.uniform(13.0, 20.0)), rng)
+    gaps = np.clip(0.55 + 0.6 * noise_mm(scene, lobe.shape, 14.0, rng), 0.0, 1.0)  # most meshes stay open somewhere
+    walls = thin_share(scene, across, (1.0, 1.5, 2.2)[grade]) * region * gaps
     hu = scene.hu[box]
-    hu += walls * rng.uniform(260, 420) * openness(hu)
+    hu += walls * rng.uniform(450, 750) * openness(hu)
     hu += region * float(rng.uniform(0, 40)) * openness(hu)
     return region >= 0.5
+
+
+def _wall_distance_mm(scene: Scene, where: np.ndarray, size_mm: float, rng: np.random.Generator) -> np.ndarray:
+    """Distance to the nearest wall between cells of random points `size_mm` apart: (x, y, z), far outside `where`."""
+    distance = np.full(where.shape, np.float32(FAR_MM))
+    places = np.argwhere(where) * scene.spacing_mm
+    if len(places) == 0:
+        return distance
+    low, high = places.min(axis=0) - size_mm, places.max(axis=0) + size_mm
+    count = max(2, int(np.prod(high - low) / size_mm**3))
+    near, _ = cKDTree(rng.uniform(low, high, (count, 3))).query(places, k=2)
+    distance[where] = (near[:, 1] - near[:, 0]) / 2
+    return distance
 
 
 def paint_reticulation(scene: Scene, box: Box, lobe: np.ndarray, grade: int, rng: np.random.Generator) -> np.ndarray:

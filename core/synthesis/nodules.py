@@ -154,12 +154,12 @@ def _part_solid(brush: Brush, rng: np.random.Generator) -> None:
 def _calcified(brush: Brush, rng: np.random.Generator) -> None:
     """Calcium all through, in the middle, or in grains like popcorn."""
     level, kind = float(rng.uniform(250, 900)), rng.random()
-    if kind < 0.5 or brush.size_mm < 8:
+    if kind < 0.5 or brush.size_mm < max(10.0, 4 * brush.scene.coarsest_mm()):
         blend(brush.hu, brush.share, level)
         return
     _solid(brush, rng)
-    grains = np.clip(0.5 + brush.texture(4.0, rng), 0, 1) if kind < 0.75 else 1.0
-    blend(brush.hu, brush.core(0.35, 2.0) * brush.share * grains, level)
+    grains = np.clip(0.6 + 0.6 * brush.texture(4.0, rng), 0.2, 1) if kind < 0.75 else 1.0
+    blend(brush.hu, brush.core(0.25, 2.0) * brush.share * grains, level)
 
 
 def _cavitary(brush: Brush, rng: np.random.Generator) -> None:

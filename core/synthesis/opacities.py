@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.synthesis.bronchi import draw_tree
+from core.synthesis.bronchi import draw_tree, find_hilum
 from core.synthesis.interstitium import paint_plates
 from core.synthesis.lobe_fields import VESSEL_HU, cloud, dependent, openness, patches, rind
 from core.synthesis.scene import Box, Scene, blend, noise_mm, soft_share, tube_depth_mm, with_rim
@@ -33,8 +33,12 @@ def _open_bronchi(scene: Scene, box: Box, lobe: np.ndarray, solid: np.ndarray, r
     """Air bronchograms: dark branching lines where the tissue around them is solid."""
     if rng.random() < 0.2:
         return
-    for line in draw_tree(scene, box, lobe, int(rng.integers(3, 7)), 0.85, rng):
-        radii = np.linspace(float(rng.uniform(1.6, 2.6)), 0.8, len(line))
+    inside = solid > 0.6
+    if not inside.any():
+        return
+    hilum = find_hilum(scene, box, lobe)
+    for line in draw_tree(scene, box, (hilum, inside), int(rng.integers(4, 9)), 0.9, rng):
+        radii = np.linspace(float(rng.uniform(1.8, 2.8)), 0.9, len(line))
         air = np.clip(0.5 - tube_depth_mm(scene, box, line, radii) / scene.coarsest_mm(), 0.0, 1.0)
         blend(scene.hu[box], air * solid, -920.0)
 

@@ -185,7 +185,8 @@ def erase_lesion(patient: Patient, lesion: np.ndarray, margin_mm: float = 10.0) 
 
 def find_body(hu: np.ndarray) -> np.ndarray:
     """What lies inside the skin, air included: (X, Y, Z) bool. Table, clothes and detached arms are not it."""
-    dense = ndimage.binary_opening(hu > -350, iterations=2)
+    thick = ndimage.binary_erosion(hu > -350, iterations=2, border_value=1)  # a body goes on beyond the scan
+    dense = ndimage.binary_dilation(thick, iterations=2)
     pieces, count = ndimage.label(dense)
     if count == 0:
         return dense

@@ -69,11 +69,12 @@ class SyntheticStudy:
             return self.scene.mask(*statement.organs)
         region = np.zeros(self.scene.hu.shape, bool)
         for fact in statement.facts:
-            for finding in self._meant(fact):
+            for finding in self.meant(fact):
                 region |= finding.mask
         return region
 
-    def _meant(self, fact: Statement) -> list[Finding]:
+    def meant(self, fact: Statement) -> list[Finding]:
+        """The painted findings of which a fact of a sentence is true; none for a denial or a normal organ."""
         if fact.existence == "absent":
             return []
         same_kind = [finding for finding in self.findings if finding.claim.kind == fact.kind]
@@ -111,13 +112,30 @@ def _draw_kinds(config: StudyConfig, rng: np.random.Generator) -> list[str]:
     order = rng.choice(len(names), len(names), replace=False, p=weights / weights.sum())
     chosen: dict[str, str] = {}
     for place in order:
-        chosen.setdefault(KINDS[names[place]].finding, names[place])
+        if not any(pair <= {names[place], *chosen.values()} for pair in _ALIKE):
+            chosen.setdefault(KINDS[names[place]].finding, names[place])
         if len(chosen) > count:
             break
     kinds = list(chosen.values())[:count]
     more = [kind for kind in kinds if kind in MULTIPLE and rng.random() < config.several_chance]
     return kinds + [kind for kind in more for _ in range(int(rng.integers(1, 3)))]
 
+
+_ALIKE = tuple(
+    frozenset(pair)
+    for pair in (
+        ("pleural effusion", "atelectasis"),
+        ("pleural effusion", "consolidation"),
+        ("consolidation", "atelectasis"),
+        ("mosaic attenuation", "ground-glass opacity"),
+        ("mosaic attenuation", "emphysema"),
+        ("bronchiectasis", "bronchial wall thickening"),
+        ("septal thickening", "fibrotic reticulation"),
+        ("coronary calcification", "coronary stent"),
+        ("aortic calcification", "aortic stent graft"),
+    )
+)
+"""Kinds of which one is never painted beside the other: a reader could not say which voxels are whose."""
 
 CONFUSED: dict[str, tuple[str, ...]] = {
     "pleural effusion": ("Atelectasis", "Consolidation", "Lung opacity"),
