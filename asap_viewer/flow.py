@@ -15,6 +15,7 @@ from asap_viewer.words import fact, heat_label, organ_rows, receipt_rows, senten
 from asap_viewer.workflow import find_organs, ground_report, groundings_of
 from core.anatomy.measure import measure_organs, orientation_check
 from core.grounding.heatmap import SentenceGrounding
+from core.grounding.presence import Calibrated, explain_calibration
 from core.progress import Progress
 from core.structures import spoken_name
 
@@ -32,7 +33,7 @@ def begin_case(services: Services, parts: Parts, session: Session, case: Case, o
         parts.series: gr.update(series=series_rows(rows)),
         parts.fix_hu: gr.update(visible=True if case.study.receipt.hu_verdict.correction_hu else "hidden"),
         parts.report_text: gr.update(value=case.report.text if case.report else ""),
-        parts.sentences: gr.update(sentences=report_rows(services, case, "", is_pending=True), chosen=0),
+        parts.sentences: gr.update(sentences=report_rows(services, case, "", is_pending=True), chosen=0, legend=""),
         parts.here: gr.update(here={}),
         parts.organs: gr.update(organs=[], empty="Looking for organs…"),
         parts.badge: gr.update(rows=[]),
@@ -96,14 +97,17 @@ def find_sentences(
 ) -> Iterator[Updates]:
     """Ground the report of the open case, show where each sentence lives, and the heat of the chosen one."""
     case = session.require_case()
-    yield {parts.sentences: gr.update(sentences=report_rows(services, case, engine_name, is_pending=True))}
+    yield {parts.sentences: gr.update(sentences=report_rows(services, case, engine_name, is_pending=True), legend="")}
 
     def work(progress: Progress) -> tuple[SentenceGrounding, ...]:
         return ground_report(case, services.engine(engine_name), progress)
 
     found = yield from told(parts, work, session.stop)
+    engine = services.engine(engine_name)
+    legend = explain_calibration(engine.calibration if isinstance(engine, Calibrated) else None)
+    rows = report_rows(services, case, engine_name)
     yield {
-        parts.sentences: gr.update(sentences=report_rows(services, case, engine_name), chosen=session.chosen),
+        parts.sentences: gr.update(sentences=rows, chosen=session.chosen, legend=legend),
         parts.status: ready(f"{len(found)} sentences looked for by {engine_name}. Choose one."),
     }
     for one in found:

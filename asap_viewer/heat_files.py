@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from core.grounding.calibration import ErrorRate
 from core.grounding.constraint import Constraint
+from core.grounding.engine import GroundingEngine
 from core.grounding.heatmap import SentenceGrounding
+from core.grounding.presence import Calibrated
 from core.volume import Volume
 
 Voxel = tuple[int, int, int]
@@ -32,6 +35,8 @@ def describe_sentence(one: SentenceGrounding, volume: Volume, peak: Voxel, raw_p
         "margin": round(one.margin, 6),
         "probability": round(one.probability, 6),
         "support": one.support,
+        "why": one.judgement.words if one.judgement else "",
+        "error_rate": _describe_rate(one.judgement.error) if one.judgement else None,
         "organs": one.organs,
         "constraint": _describe_constraint(one.constraint),
         "lit_whole": one.is_lit_whole,
@@ -40,6 +45,33 @@ def describe_sentence(one: SentenceGrounding, volume: Volume, peak: Voxel, raw_p
             "peak_ras_mm": _place(volume, raw_peak),
             "peak_voxel": list(raw_peak),
         },
+    }
+
+
+def describe_calibration(engine: GroundingEngine) -> dict[str, Any] | None:
+    """How an engine's chances were measured; None where they were not."""
+    calibration = engine.calibration if isinstance(engine, Calibrated) else None
+    if calibration is None or not calibration.is_measured:
+        return None
+    return {
+        "measured_on": calibration.measured_on,
+        "no_support_below": calibration.no_support_below,
+        "supported_above": calibration.supported_above,
+        "missed": _describe_rate(calibration.missed),
+        "invented": _describe_rate(calibration.invented),
+        "covers": [family.finding for family in calibration.families],
+    }
+
+
+def _describe_rate(rate: ErrorRate | None) -> dict[str, Any] | None:
+    if rate is None:
+        return None
+    return {
+        "rate": round(rate.rate, 4),
+        "wrong": rate.wrong,
+        "asked": rate.asked,
+        "interval95": [rate.low, rate.high],
+        "limit": rate.limit,
     }
 
 

@@ -28,11 +28,14 @@ class Panel(gr.HTML):
 
 
 class ReportPanel(Panel):
-    """The report's sentences. Events: choose {index}, judge {index, verdict, note}."""
+    """The report's sentences; `legend` says how far to trust the verdicts.
+
+    Events: choose {index}, judge {index, verdict, note}.
+    """
 
     template = '<div class="rp-list" role="listbox" aria-label="Sentences of the report"></div>'
     script = "report_panel.js"
-    empty = {"sentences": [], "chosen": 0, "empty": ""}
+    empty = {"sentences": [], "chosen": 0, "empty": "", "legend": ""}
 
 
 class HerePanel(Panel):

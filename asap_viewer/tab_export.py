@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from asap_viewer.heat_files import describe_sentence, heat_name, raw_heat_name
+from asap_viewer.heat_files import describe_calibration, describe_sentence, heat_name, raw_heat_name
 from asap_viewer.panels import FactsPanel
 from asap_viewer.parts import Handlers, Parts, Updates, ready, shows_errors, told
 from asap_viewer.served import FileBlob
@@ -21,6 +21,7 @@ from asap_viewer.words import fact
 from asap_viewer.workflow import groundings_of
 from core.errors import StudyError
 from core.export.nifti import nifti_bytes
+from core.grounding.engine import GroundingEngine
 from core.grounding.readout import heat_on_source, peak_on_source, raw_heat_on_source
 from core.progress import Progress
 
@@ -70,7 +71,7 @@ class ExportHandlers(Handlers):
         if what == SEG:
             return FileBlob(_seg_bytes(case), "organs.dcm")
         if what == HEAT:
-            return FileBlob(_heat_archive(case, engine, progress), "grounding.zip")
+            return FileBlob(_heat_archive(case, self.services.engine(engine), progress), "grounding.zip")
         return FileBlob(self._annotation_archive(case, engine), "annotations.zip")
 
     def _annotation_archive(self, case: Case, engine: str) -> bytes:
@@ -109,9 +110,9 @@ def _seg_bytes(case: Case) -> bytes:
         return path.read_bytes()
 
 
-def _heat_archive(case: Case, engine: str, progress: Progress) -> bytes:
+def _heat_archive(case: Case, engine: GroundingEngine, progress: Progress) -> bytes:
     """grounding.json and two NIfTI per sentence, as `asap_viewer ground` writes them, zipped."""
-    found = groundings_of(case, engine)
+    found = groundings_of(case, engine.name)
     if not found:
         raise StudyError("No sentence has been looked for yet. Press “Find sentences” in the Report tab first.")
     files: dict[str, bytes | Path] = {}
@@ -124,7 +125,12 @@ def _heat_archive(case: Case, engine: str, progress: Progress) -> bytes:
             files[name(one.index)] = nifti_bytes(heat, case.volume.source)
             both.append(peak_on_source(heat, one, case.volume))
         rows.append(describe_sentence(one, case.volume, both[0], both[1]))
-    document = {"engine": engine, "content_hash": case.volume.content_hash, "sentences": rows}
+    document = {
+        "engine": engine.name,
+        "calibration": describe_calibration(engine),
+        "content_hash": case.volume.content_hash,
+        "sentences": rows,
+    }
     files["grounding.json"] = json.dumps(document, indent=1).encode()
     return _zipped(files)
 

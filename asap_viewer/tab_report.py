@@ -1,8 +1,8 @@
 """The Report tab: choose a sentence, see where it lives; click the scan, see which sentences live there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,12 +13,16 @@ from asap_viewer.plots import draw_matrix
 from asap_viewer.server import owner_of
 from asap_viewer.services import Services
 from asap_viewer.viewer import jump, show_heat
-from asap_viewer.words import SUPPORT_WORDS, place_words
+from asap_viewer.words import place_words
 from asap_viewer.workflow import find_findings, ground_text, groundings_of, rank_at, read_report
 from core.errors import ReportError
+from core.grounding.findings18 import FindingScore
 from core.grounding.heatmap import SentenceGrounding, support_of
 from core.progress import Progress
 from core.structures import spoken_name
+
+if TYPE_CHECKING:
+    from core.tasks.classifying import LabelScore
 
 WITHOUT_CLASSIFIER = "the grounding engine: 18 findings of CT-RATE"
 PLACES = "Choose one to jump to what speaks most for it."
@@ -154,14 +158,14 @@ class ReportHandlers(Handlers):
         def work(progress: Progress) -> list[dict[str, Any]]:
             if classifier:
                 labels = self.services.classifier(classifier).score(case.volume, progress)
-                return [_finding_row(one.name, one.probability, one.peak_ras_mm or ()) for one in labels]
+                return [_finding_row(one, support_of(one.probability), "") for one in labels]
             scores = find_findings(case, self.services.engine(engine), progress)
-            return [_finding_row(one.name, one.probability, one.peak_ras_mm) for one in scores]
+            return [_finding_row(one, one.support, one.words) for one in scores]
 
         yield {self.tab.findings: gr.update(findings=[], caption="")}
         scored = yield from told(self.parts, work, session.begin_side_job())
         rows = sorted(scored, key=lambda one: -one["probability"])
-        told_any = any(support_of(one["probability"]) != "cannot tell" for one in rows)
+        told_any = any(one["support"] != "cannot tell" for one in rows)
         unsure = f"{classifier or engine} cannot tell what is present; the places are where it would look."
         by = f"By {classifier}, a fine-tuned classifier" if classifier else f"By {engine}, whatever the report says"
         caption = f"{by}. {PLACES if told_any else unsure}"
@@ -173,8 +177,9 @@ def jump_to_finding(event: gr.EventData) -> dict[str, Any]:
     return {**jump(event), **show_heat(None)}
 
 
-def _finding_row(name: str, probability: float, mm: Sequence[float]) -> dict[str, Any]:
-    return {"name": name, "probability": round(probability, 4), "mm": list(mm)}
+def _finding_row(one: "FindingScore | LabelScore", support: str, why: str) -> dict[str, Any]:
+    place = list(one.peak_ras_mm or ())
+    return {"name": one.name, "probability": round(one.probability, 4), "mm": place, "support": support, "why": why}
 
 
 def said_of(one: SentenceGrounding) -> str:
@@ -183,7 +188,7 @@ def said_of(one: SentenceGrounding) -> str:
     where = f"Peak at {place_words(one.peak_ras_mm)} ({place})" if one.is_spot else "Points at no spot"
     return (
         f"{where}, {one.constraint.words}; score {one.score:.2f}, "
-        f"margin to its negation {one.margin:+.2f}: {SUPPORT_WORDS[one.support]}"
+        f"margin to its negation {one.margin:+.2f}. {one.judgement.words if one.judgement else ''}"
     )
 
 

@@ -97,11 +97,12 @@ def place_words(point_mm: Sequence[float]) -> str:
 MOST_OF_SENTENCE = 80
 """Characters of a sentence in the legend of its heat."""
 
-SUPPORT_WORDS = {
-    "supported": "supported by this scan",
-    "no support": "no support in this scan",
-    "cannot tell": "this engine cannot tell whether it is so",
-}
+
+def support_mark(existence: str, support: str) -> str:
+    """A verdict in the words of a tag; "" where there is none."""
+    if support == "no support":
+        return "the scan speaks against this denial" if existence == "absent" else "no support in this scan"
+    return "supported by this scan" if support == "supported" else ""
 
 
 def normality_rows(organs: Mapping[str, OrganDistance]) -> list[dict[str, str]]:
@@ -168,7 +169,8 @@ def _sentence_row(sentence: Sentence, grounding: SentenceGrounding | None) -> di
             "margin": round(grounding.margin, 4),
             "probability": round(grounding.probability, 4),
             "support": grounding.support,
-            "support_words": SUPPORT_WORDS[grounding.support],
+            "mark": support_mark(sentence.existence, grounding.support),
+            "why": grounding.judgement.words if grounding.judgement else "",
             "kept": grounding.constraint.words,
             "is_spot": grounding.is_spot,
             "shares": [organ_chip(name) | {"share": share} for name, share in list(grounding.organs.items())[:4]],

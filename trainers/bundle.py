@@ -13,7 +13,8 @@ import torch
 import tyro
 
 from core.errors import AsapError, CheckpointError
-from core.grounding.asap_engine import Calibration, EngineSpec
+from core.grounding.asap_engine import EngineSpec
+from core.grounding.calibration import Calibration
 from core.grounding.two_scale_engine import needed_parts
 from core.grounding.view import ViewConfig
 from core.models.asap_config import ASAPConfig

@@ -44,7 +44,6 @@ def _find(arguments: argparse.Namespace, settings: Settings, progress: Progress)
             raise EngineError(f"{arguments.engine} is a classifier and knows no normal organs. Leave out --normality.")
         return _classify(arguments, settings, progress)
     from asap_viewer.workflow import find_findings
-    from core.grounding.heatmap import support_of
     from core.grounding.normality import require_normality
 
     engine = open_grounder(arguments.engine, settings, arguments.device)
@@ -62,7 +61,8 @@ def _find(arguments: argparse.Namespace, settings: Settings, progress: Progress)
             {
                 "name": one.name,
                 "probability": round(one.probability, 6),
-                "support": support_of(one.probability),
+                "support": one.support,
+                "why": one.words,
                 "peak_ras_mm": [round(value, 2) for value in one.peak_ras_mm],
                 "margin": round(one.margin, 6),
             }

@@ -23,6 +23,7 @@ from core.progress import Progress, part_of
 
 if TYPE_CHECKING:
     from asap_viewer.sessions import Case
+    from core.grounding.engine import GroundingEngine
     from core.grounding.heatmap import SentenceGrounding
 
 MANIFEST = "grounding.json"
@@ -65,7 +66,7 @@ def _ground(arguments: argparse.Namespace, text: str, settings: Settings, progre
     with filled_folder(arguments.out) as folder:
         peaks = _write_heat(folder, case, found, part_of(progress, 0.8, 1.0))
         clock.lap("write")
-        answer = _describe(case, found, peaks, engine.name) | {"seconds": clock.seconds}
+        answer = _describe(case, found, peaks, engine) | {"seconds": clock.seconds}
         (folder / MANIFEST).write_text(json.dumps(answer, indent=2, ensure_ascii=False), encoding="utf-8")
         _drop_stale(arguments.out, folder)
     return answer
@@ -115,12 +116,15 @@ def _drop_stale(target: Path, fresh: Path) -> None:
             path.unlink()
 
 
-def _describe(case: "Case", found: "Sequence[SentenceGrounding]", peaks: Peaks, engine: str) -> dict[str, Any]:
-    from asap_viewer.heat_files import describe_sentence
+def _describe(
+    case: "Case", found: "Sequence[SentenceGrounding]", peaks: Peaks, engine: "GroundingEngine"
+) -> dict[str, Any]:
+    from asap_viewer.heat_files import describe_calibration, describe_sentence
 
     masks = case.masks
     return {
-        "engine": engine,
+        "engine": engine.name,
+        "calibration": describe_calibration(engine),
         "masks": {"engine": masks.engine, "missing": masks.missing, "notes": list(masks.notes)} if masks else None,
         "warnings": list(case.study.receipt.warnings),
         "sentences": [describe_sentence(one, case.volume, *hottest) for one, hottest in zip(found, peaks, strict=True)],

@@ -13,7 +13,8 @@ function row(finding) {
   line.type = 'button';
   const isPlaced = finding.mm.length === 3;
   line.disabled = !isPlaced;
-  line.title = isPlaced ? `Jump to what speaks most for ${finding.name.toLowerCase()}` : `${finding.name}: no place is told`;
+  const place = isPlaced ? `Jump to what speaks most for ${finding.name.toLowerCase()}` : `${finding.name}: no place is told`;
+  line.title = finding.why ? `${place}. ${finding.why}` : place;
   const bar = make('span', 'zp-bar');
   const fill = make('i');
   fill.style.width = `${Math.round(finding.probability * 100)}%`;

@@ -28,8 +28,7 @@ function meter(sentence) {
   const fill = make('i');
   fill.style.width = percent(Math.max(0, Math.min(1, sentence.probability)));
   bar.append(fill);
-  bar.title = `Support in this scan ${percent(sentence.probability)}: score ${sentence.score.toFixed(2)}, ` +
-    `its negation ${(sentence.score - sentence.margin).toFixed(2)}`;
+  bar.title = `Chance that this sentence is right: ${percent(sentence.probability)}. ${sentence.why}`;
   return bar;
 }
 
@@ -62,7 +61,7 @@ function details(sentence) {
   if (sentence.peak) {
     const place = sentence.is_spot ? `Peak at ${placeWords(sentence.peak)}` : 'Normal or denied: points at no spot';
     facts.textContent = `${place} · score ${sentence.score.toFixed(2)} · ` +
-      `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)} · ${sentence.support_words}`;
+      `margin to its negation ${sentence.margin >= 0 ? '+' : ''}${sentence.margin.toFixed(2)}`;
   } else {
     facts.textContent = sentence.pending ? 'Looking for it in the scan…' : 'Not looked for in the scan yet.';
   }
@@ -75,6 +74,7 @@ function details(sentence) {
   note.addEventListener('keydown', (event) => event.stopPropagation());
   note.addEventListener('change', () => { if (sentence.verdict) judge(sentence, sentence.verdict); });
   box.append(facts);
+  if (sentence.why) box.append(make('p', 'rp-facts rp-why', sentence.why));
   if (sentence.kept) box.append(make('p', 'rp-facts', `Heat: ${sentence.kept}`));
   if (sentence.shares && sentence.shares.length) {
     const shares = sentence.shares.slice(0, 4).map((one) => `${one.spoken} ${percent(one.share)}`).join(' · ');
@@ -96,8 +96,10 @@ function row(sentence, isChosen) {
   const tags = make('div', 'rp-tags');
   tags.append(make('span', 'rp-state', sentence.finding ? `${sentence.finding}: ${sentence.existence}` : 'no finding named'));
   tags.append(organChips(sentence));
-  if (sentence.finding && sentence.support === 'no support') {
-    tags.append(make('span', 'rp-mark rp-reject', 'no support in this scan'));
+  if (sentence.mark) {
+    const mark = make('span', `rp-mark rp-${sentence.support === 'supported' ? 'accept' : 'reject'}`, sentence.mark);
+    mark.title = sentence.why;
+    tags.append(mark);
   }
   if (sentence.peak && sentence.finding && sentence.support !== 'cannot tell') tags.append(meter(sentence));
   if (sentence.verdict) tags.append(make('span', `rp-mark rp-${sentence.verdict}`, sentence.verdict));
@@ -127,6 +129,7 @@ function draw() {
     return;
   }
   for (const sentence of sentences) list.append(row(sentence, sentence.index === props.chosen));
+  if (props.legend) list.append(make('p', 'rp-legend', props.legend));
   const chosen = list.querySelector('[aria-selected="true"]');
   if (chosen) keepInSight(chosen);
 }
@@ -141,5 +144,6 @@ list.addEventListener('keydown', (event) => {
 });
 
 watch('sentences', draw);
+watch('legend', draw);
 watch('chosen', draw);
 draw();

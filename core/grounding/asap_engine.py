@@ -1,6 +1,5 @@
 """A trained ASAP as a grounding engine: patches by its image head, sentences by its text head (spec section 4)."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from core.anatomy.masks import OrganMasks
 from core.errors import ReportError
+from core.grounding.calibration import Calibration
 from core.grounding.engine import PatchFeatures
 from core.grounding.view import Reading, ViewConfig, box_grid, middle_of_chest, patch_grid, read_box
 from core.models.asap import ASAP, study_vector
@@ -33,23 +33,6 @@ ONE_THREAD_NUMBERS = 1 << 18
 
 GROUNDING_PARTS = SOURCES["asap"].engine
 """Beginnings of the names of every weight that grounding reads."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Presence probability = sigmoid(score_weight * score + margin_weight * margin + bias)."""
-
-    score_weight: float = 0.0
-    """Per unit of cosine at the peak."""
-    margin_weight: float = 10.0
-    """Per unit of cosine above the sentence's negation."""
-    bias: float = 0.0
-    """Log-odds where both are zero."""
-
-    def probability(self, score: float, negated_score: float) -> float:
-        """Chance in [0, 1] that the sentence is right, from its cosine and that of its negation."""
-        logit = self.score_weight * score + self.margin_weight * (score - negated_score) + self.bias
-        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
 
 
 @dataclass(frozen=True)
@@ -118,8 +101,13 @@ class AsapEngine:
         """(D,) unit vector of the CT from projected patches (X, Y, Z, D)."""
         return study_vector(projected.reshape(1, -1, self._width))[0].numpy()
 
+    @property
+    def calibration(self) -> Calibration:
+        """Measured on synthetic anatomy that the model was not trained on, see `trainers.calibrate`."""
+        return self.spec.calibration
+
     def presence_probability(self, score: float, negated_score: float) -> float:
-        """Calibrated on synthetic anatomy that the model was not trained on; see the model card."""
+        """From the scores alone, without what `calibration` knows of the finding."""
         return self.spec.calibration.probability(score, negated_score)
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from core.anatomy.masks import OrganMasks
 from core.anatomy.torchvision_shim import make_torchvision_importable
 from core.errors import CheckpointError, ReportError
-from core.grounding.asap_engine import Calibration
+from core.grounding.calibration import Calibration
 from core.grounding.engine import PatchFeatures
 from core.models.tokens import ReportTokenizer, find_vocabulary
 from core.progress import Progress, silent
@@ -83,6 +83,11 @@ class ColipriEngine:
     def embed_report(self, sentences: Sequence[str]) -> np.ndarray:
         """(D,) float32 unit vector of the report as one text."""
         return self.embed_sentences([" ".join(sentences)])[0]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The package's temperature; how often it is wrong was not measured."""
+        return self._calibration
 
     def presence_probability(self, score: float, negated_score: float) -> float:
         """Softmax over a sentence and its negation by the model's own temperature, as the package classifies."""

@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from core.anatomy.masks import OrganMasks
 from core.findings import CT_RATE_LABELS
+from core.grounding.calibration import Support
 from core.grounding.engine import GroundingEngine, OrganJudge, OrganPrompt, PatchFeatures
+from core.grounding.heatmap import support_of
+from core.grounding.presence import Asked
 from core.grounding.readout import Canvas, ReadoutConfig, SentenceQuery, ground_sentences
 from core.progress import Progress, silent
 from core.volume import Volume
@@ -31,6 +34,9 @@ USUAL_ORGANS: dict[str, tuple[str, ...]] = {
 """Where each finding can be; the two that are missing can be anywhere."""
 
 
+PUBLISHED_WORDS = "By the engine's published protocol; how often it is wrong was not measured here."
+
+
 class FindingScore(NamedTuple):
     """One finding of one CT."""
 
@@ -38,6 +44,8 @@ class FindingScore(NamedTuple):
     probability: float  # in [0, 1], as far as the engine can tell
     peak_ras_mm: tuple[float, float, float]
     margin: float  # score above its negation
+    support: Support  # what may be concluded
+    words: str  # why, for a reader
 
 
 def judge_organs(
@@ -68,6 +76,8 @@ def score_findings(
             one.probability if judged is None else judged.get(label, 0.5),
             one.peak_ras_mm,
             one.margin,
+            one.support if judged is None else support_of(judged.get(label, 0.5)),
+            one.judgement.words if judged is None and one.judgement else PUBLISHED_WORDS,
         )
         for label, one in zip(CT_RATE_LABELS, groundings, strict=True)
     )
@@ -75,7 +85,8 @@ def score_findings(
 
 def _ask(index: int, label: str, prompt: OrganPrompt | None) -> SentenceQuery:
     """A finding as a sentence: the engine's own prompt where it has one."""
+    asked = Asked(label, False, "")
     if prompt is not None:
-        return SentenceQuery(index, prompt.positive, prompt.negative, (prompt.organ,))
+        return SentenceQuery(index, prompt.positive, prompt.negative, (prompt.organ,), asked=asked)
     organs = USUAL_ORGANS.get(label, ())
-    return SentenceQuery(index, f"There is {label.lower()}.", f"There is no {label.lower()}.", organs)
+    return SentenceQuery(index, f"There is {label.lower()}.", f"There is no {label.lower()}.", organs, asked=asked)

@@ -1,17 +1,15 @@
 """Where one sentence lives: scores on a grid, their peak, their share per organ."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
+from core.grounding.calibration import PresenceScores, Support, support_of
 from core.grounding.constraint import UNCONSTRAINED, Constraint
+from core.grounding.presence import Judgement
 from core.volume import Grid
 
-Support = Literal["supported", "no support", "cannot tell"]
-
-UNDECIDED = 0.05
-"""Probabilities nearer than this to one half decide nothing; an engine without a presence read-out says 0.5."""
+__all__ = ["HeatMap", "SentenceGrounding", "Support", "support_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +49,10 @@ class SentenceGrounding:
     """The sentence points at something; False = it calls organs normal or denies a finding, and they are lit whole."""
     raw_peak_ras_mm: tuple[float, float, float] | None = None
     """Where the raw heat is hottest; None where there is no heat."""
+    presence: PresenceScores | None = None
+    """What the presence of its finding was read from; None where there is no heat."""
+    judgement: Judgement | None = None
+    """What was concluded; None where nobody asked."""
 
     @property
     def is_lit_whole(self) -> bool:
@@ -64,12 +66,5 @@ class SentenceGrounding:
 
     @property
     def support(self) -> Support:
-        """Whether the scan bears the sentence out; probabilities near one half decide nothing."""
-        return support_of(self.probability)
-
-
-def support_of(probability: float) -> Support:
-    """A chance in [0, 1] in words; within `UNDECIDED` of one half it "cannot tell"."""
-    if abs(probability - 0.5) < UNDECIDED:
-        return "cannot tell"
-    return "supported" if probability > 0.5 else "no support"
+        """Whether the scan bears the sentence out, as far as the error rate of that is known."""
+        return support_of(self.probability) if self.judgement is None else self.judgement.support

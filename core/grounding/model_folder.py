@@ -4,6 +4,7 @@ A folder holds model.safetensors as trainers.pretrain, trainers.bundle or traine
 where the weights carry none; and engine.json where view and calibration are not those of the weights' own facts.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -139,9 +140,36 @@ def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], d
         raise CheckpointError(
             f"{folder.name} was trained on {', '.join(config.organs)}, its organ map has {', '.join(organs.names)}."
         )
-    view = _spec(folder, name, metadata, config.vision.patch_size if is_fvlm else config.patch_size).view
+    spec = _spec(folder, name, metadata, config.vision.patch_size if is_fvlm else config.patch_size)
     build = OrganEngine if is_fvlm else NormalityEngine
-    return build(name, model, _tokenizer(folder, metadata), view, organs, device)
+    engine = build(name, model, _tokenizer(folder, metadata), spec.view, organs, device)
+    engine.spec = replace(engine.spec, calibration=spec.calibration)
+    return engine
+
+
+def _read_spec(folder: Path) -> "EngineSpec":
+    """engine.json; CheckpointError for one that is broken, or whose calibration was measured with other weights."""
+    from core.grounding.asap_engine import EngineSpec
+    from core.models.checkpoint import config_from_json
+
+    mend = f"Fit it with python -m trainers.calibrate --model {folder.name}, or take its calibration out."
+    try:
+        spec = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8"))
+    except (CheckpointError, OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder.name}/{SPEC} cannot be used: {error} {mend}") from error
+    measured = spec.calibration.weights_sha256
+    if measured and measured != hash_weights(folder):
+        raise CheckpointError(
+            f"The calibration in {folder.name}/{SPEC} was measured with other weights than {WEIGHTS} holds: its error "
+            f"rates do not hold. {mend}"
+        )
+    return spec
+
+
+def hash_weights(folder: Path) -> str:
+    """SHA-256 of a folder's weights, as a calibration names them."""
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tokenizer(folder: Path, metadata: Mapping[str, str]) -> "ReportTokenizer":
@@ -159,7 +187,7 @@ def _spec(folder: Path, name: str, metadata: Mapping[str, str], patch: tuple[int
     from core.models.checkpoint import config_from_json
 
     if (folder / SPEC).is_file():
-        spec = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8"))
+        spec = _read_spec(folder)
         return replace(spec, name=name) if name else spec
     facts = json.loads(metadata["facts"])
     told = {

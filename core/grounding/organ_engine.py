@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from core.anatomy.masks import OrganMasks
 from core.errors import ReportError
 from core.grounding.asap_engine import EngineSpec
+from core.grounding.calibration import Calibration
 from core.grounding.engine import OrganFeatures, OrganPrompt, PatchFeatures
 from core.grounding.normality import NormalityMap
 from core.grounding.organ_view import OrganView, read_organs
@@ -90,6 +91,11 @@ class OrganEngine:
             texts.append(" ".join(said) or TEMPLATE.format(organ))
         mean = self.embed_sentences(texts).sum(axis=0)
         return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its scores become chances, where that was measured."""
+        return self.spec.calibration
 
     def presence_probability(self, score: float, negated_score: float) -> float:
         """Softmax over a sentence and its negation, as in the published evaluation; not calibrated for sentences."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from core.grounding.presence import NOTHING_ASKED, Asked, asked_of
 from core.report.named_places import NamedPlace, SentencePlaces, named_places
 from core.report.parsed import Laterality, Sentence
 from core.report.rephrase import negate_sentence
@@ -21,6 +22,8 @@ class SentenceQuery:
     """Structures it names; heat is kept inside those that the masks contain. Empty = anywhere."""
     said: SentencePlaces | None = None
     """Where it says to look, side by side with `organs`; None = in `organs`, at something."""
+    asked: Asked = NOTHING_ASKED
+    """The finding it claims or denies."""
 
     @property
     def places(self) -> SentencePlaces:
@@ -34,7 +37,8 @@ def query_of(sentence: Sentence) -> SentenceQuery:
     """What to look for when a report says `sentence`."""
     is_read = bool(sentence.organs or sentence.mentions or sentence.laterality)  # not in sections that state nothing
     said = named_places(sentence.text) if is_read else SentencePlaces((), "", True)
-    return SentenceQuery(sentence.index, sentence.text, negate_sentence(sentence.text), sentence.organs, said)
+    asked = asked_of(sentence.mentions)
+    return SentenceQuery(sentence.index, sentence.text, negate_sentence(sentence.text), sentence.organs, said, asked)
 
 
 def _side_in(name: str) -> Laterality:

@@ -9,10 +9,12 @@ from scipy.ndimage import distance_transform_edt
 
 from core.anatomy.masks import OrganMasks
 from core.errors import ConfigError
+from core.grounding.calibration import PresenceScores
 from core.grounding.canvas import Canvas
 from core.grounding.constraint import Constraint, Region, Regions
 from core.grounding.engine import GroundingEngine, PatchFeatures, Readable
 from core.grounding.heatmap import HeatMap, SentenceGrounding
+from core.grounding.presence import Calibrated, Judgement, judge
 from core.grounding.query import SentenceQuery
 from core.progress import Progress, silent
 from core.resample import lies_inside, resample, spaced_grid
@@ -123,19 +125,25 @@ def _ground_one(told: Told, at: int, canvas: Canvas, region: Region, config: Rea
         return _nothing_to_see(query, canvas, region.constraint)
     scores = _scores_of(told, at, readable, canvas, config)
     peak, free_peak = (_hottest(scores.contrasted, allowed) for allowed in (region.core, seen))
-    point, judged = _point(canvas, peak), (float(scores.cosine[peak]), float(scores.negated[peak]))
+    point, found = _point(canvas, peak), (float(scores.cosine[peak]), float(scores.negated[peak]))
     heat = _heat_of(scores.contrasted, seen, region, query, config)
+    own = told.engine.presence_probability(*_whole_or(found, told, at, readable, point))
+    presence = _presence_of(told, at, scores, region.core, readable, canvas)
+    calibration = told.engine.calibration if isinstance(told.engine, Calibrated) else None
+    judgement = judge(calibration, query.asked, presence, own)
     return SentenceGrounding(
         query.index,
         query.text,
         HeatMap(heat.heat, scores.cosine, canvas.grid, heat.anywhere),
         point,
-        *judged,
-        told.engine.presence_probability(*_judged(told, at, readable, point, judged)),
+        *found,
+        judgement.probability,
         _share_per_organ(heat.heat, canvas.labels),
         region.constraint,
         query.places.is_spot,
         _point(canvas, free_peak),
+        presence,
+        judgement,
     )
 
 
@@ -173,15 +181,38 @@ def _heat_of(
     return _Heat(np.where(seen, region.keep(heat), np.float32(0)), anywhere)
 
 
-def _judged(
-    told: Told, at: int, readable: Readable, point: tuple[float, float, float], scores: tuple[float, float]
+def _presence_of(
+    told: Told, at: int, scores: Scores, allowed: np.ndarray, readable: Readable, canvas: Canvas
+) -> PresenceScores:
+    """Scores of what a sentence claims, or denies, at their best voxel of its region.
+
+    Nothing of the report's other sentences is taken away: what is concluded of one must not depend on them.
+    """
+    is_denied = told.queries[at].asked.is_denied
+    claim, denial = (scores.negated, scores.cosine) if is_denied else (scores.cosine, scores.negated)
+    best = _hottest(claim, allowed)
+    inside = claim[allowed]
+    contrast = float((claim[best] - inside.mean()) / max(float(inside.std()), 1e-6))
+    pair = (float(claim[best]), float(denial[best]))
+    score, denied = _whole_or(pair, told, at, readable, _point(canvas, best), is_denied)
+    return PresenceScores(score, score - denied, contrast if inside.std() > 1e-6 else 0.0)
+
+
+def _whole_or(
+    scores: tuple[float, float],
+    told: Told,
+    at: int,
+    readable: Readable,
+    point: tuple[float, float, float],
+    is_denied: bool = False,
 ) -> tuple[float, float]:
-    """The score and the negation's that presence is read from; of the whole organ where an engine was trained so."""
+    """A pair of scores, or those of the whole organ at a patient point where an engine was trained on organs."""
     organs = told.features.organs
     if organs is None or readable.organ is None:
         return scores
     whole = organs.whole[readable.organ[told.features.grid.nearest_voxel(point)]]
-    return float(whole @ told.vectors[at]), float(whole @ told.negations[at])
+    found = (float(whole @ told.vectors[at]), float(whole @ told.negations[at]))
+    return (found[1], found[0]) if is_denied else found
 
 
 def _point(canvas: Canvas, voxel: tuple[np.intp, ...]) -> tuple[float, float, float]:
@@ -196,8 +227,10 @@ def _nothing_to_see(query: SentenceQuery, canvas: Canvas, constraint: Constraint
     middle = canvas.grid.to_mm(np.argwhere(named).mean(axis=0)) if named.any() else canvas.grid.centre_mm
     x, y, z = (float(value) for value in middle)
     heat = HeatMap(empty, empty, canvas.grid, empty)
+    unseen = Judgement("cannot tell", 0.5, "Cannot tell: the engine does not see what the sentence names.")
     return SentenceGrounding(
-        query.index, query.text, heat, (x, y, z), 0.0, 0.0, 0.5, {}, constraint, query.places.is_spot
+        *(query.index, query.text, heat, (x, y, z), 0.0, 0.0, 0.5, {}, constraint, query.places.is_spot),
+        judgement=unseen,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from core.errors import EngineError
+from core.grounding.heatmap import SentenceGrounding
 from core.vqa.evidence import CaseEvidence, Evidence, Point
 from core.vqa.wording import say_organs, say_point
 
@@ -21,6 +22,13 @@ _SHOWN_BY: dict[str, tuple[str, ...]] = {
     "pulmonary_artery": ("heart", "lung"),
     "bones": ("spine", "ribs", "sternum"),
     "ribs": ("lung",),
+}
+
+
+_VERDICTS: dict[str, Literal["present", "absent", "unclear"]] = {
+    "supported": "present",
+    "no support": "absent",
+    "cannot tell": "unclear",
 }
 
 
@@ -46,7 +54,7 @@ def support_of(case: CaseEvidence, sentence: str, organs: tuple[str, ...] = ()) 
     organ = case.organ_at((x, y, z)) or max(grounding.organs, key=lambda name: grounding.organs[name], default="")
     evidence = Evidence("heat map", organ, (x, y, z))
     in_place = not organs or _is_in_place(case, (x, y, z), _with_neighbours(organs))
-    verdict = _verdict(grounding.probability)
+    verdict = _verdict(grounding)
     return Support(verdict, grounding.probability, evidence, _words(organ, (x, y, z)), in_place)
 
 
@@ -61,7 +69,11 @@ def _with_neighbours(organs: tuple[str, ...]) -> tuple[str, ...]:
     return (*organs, *(near for organ in organs for near in _SHOWN_BY.get(organ, ())))
 
 
-def _verdict(probability: float) -> Literal["present", "absent", "unclear"]:
+def _verdict(grounding: SentenceGrounding) -> Literal["present", "absent", "unclear"]:
+    """What was concluded of a claim; of a bare probability what lies well away from one half."""
+    if grounding.judgement is not None:
+        return _VERDICTS[grounding.support]
+    probability = grounding.probability
     if probability >= PRESENT_FROM:
         return "present"
     return "absent" if probability <= ABSENT_UNTIL else "unclear"
