@@ -81,20 +81,33 @@ def _lacking(folder: Path, recipe: str, metadata: Mapping[str, str]) -> str:
     return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
-def open_folder(folder: Path, device: str = "cpu", name: str = "") -> "GroundingEngine":
-    """The engine in a folder, called `name`, or as engine.json or the folder is. EngineError, CheckpointError."""
+def open_folder(
+    folder: Path, device: str = "cpu", name: str = "", ignore_calibration: bool = False
+) -> "GroundingEngine":
+    """The engine in a folder, called `name`, or as engine.json or the folder is. EngineError, CheckpointError.
+
+    ignore_calibration: open it without, as to measure a new one where the old is broken.
+    """
     from core.models.checkpoint import read_weights
 
     state = inspect_folder(folder)
     if state is None or state.lacks:
         raise EngineError(state.lacks if state else f"{folder.name} holds no {WEIGHTS}.")
-    tensors, metadata = read_weights(folder / WEIGHTS)
+    found = _Found(*read_weights(folder / WEIGHTS), ignore_calibration)
     if state.recipe in ("fvlm", "visd"):
-        return _open_organs(folder, name or folder.name, (tensors, metadata), device)
-    return _open_patches(folder, name, (tensors, metadata), device)
+        return _open_organs(folder, name or folder.name, found, device)
+    return _open_patches(folder, name, found, device)
 
 
-def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
+class _Found(NamedTuple):
+    """What lies in a folder's weights."""
+
+    tensors: Any
+    metadata: Mapping[str, str]
+    ignores_calibration: bool
+
+
+def _open_patches(folder: Path, name: str, found: _Found, device: str) -> "GroundingEngine":
     """An engine of recipe asap or asg."""
     from core.grounding.asap_engine import AsapEngine
     from core.grounding.asg_engine import AsgEngine
@@ -107,20 +120,20 @@ def _open_patches(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], 
     from core.models.pyramid import CELL
     from core.models.two_scale import build_asap
 
-    tensors, metadata = read
+    tensors, metadata = found.tensors, found.metadata
     title, tokenizer = f"{folder.name}/{WEIGHTS}", _tokenizer(folder, metadata)
     if metadata.get("recipe", "asap") == "asg":
         config = config_from_json(ASGConfig, metadata["config"])
         asg = assemble_model(ASG, config, tensors, ("img_encoder_q.", "text_encoder_q."), title)
-        return AsgEngine(asg, tokenizer, _spec(folder, name, metadata, config.vision.patch_size), device)
+        return AsgEngine(asg, tokenizer, _spec(folder, name, found, config.vision.patch_size), device)
     asap_config = config_from_json(ASAPConfig, metadata["config"])
     is_plain = asap_config.pyramid is None
-    spec = _spec(folder, name, metadata, asap_config.vision.patch_size if is_plain else (CELL,) * 3)
+    spec = _spec(folder, name, found, asap_config.vision.patch_size if is_plain else (CELL,) * 3)
     model = assemble_model(build_asap, asap_config, tensors, needed_parts(asap_config), title)
     return (AsapEngine if is_plain else TwoScaleEngine)(model, tokenizer, spec, device)
 
 
-def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], device: str) -> "GroundingEngine":
+def _open_organs(folder: Path, name: str, found: _Found, device: str) -> "GroundingEngine":
     """An engine of recipe fvlm or visd."""
     from core.grounding.organ_engine import NormalityEngine, OrganEngine
     from core.models.assembly import assemble_model
@@ -131,7 +144,7 @@ def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], d
     from core.models.visd_config import VISDConfig
     from core.organ_map import find_organ_map, organ_map_from_json
 
-    tensors, metadata = read
+    tensors, metadata = found.tensors, found.metadata
     is_fvlm, facts = metadata["recipe"] == "fvlm", json.loads(metadata["facts"])
     config: Any = config_from_json(FVLMConfig if is_fvlm else VISDConfig, metadata["config"])
     model = assemble_model(FVLM if is_fvlm else VISD, config, tensors, ("",), f"{folder.name}/{WEIGHTS}")
@@ -140,22 +153,25 @@ def _open_organs(folder: Path, name: str, read: tuple[Any, Mapping[str, str]], d
         raise CheckpointError(
             f"{folder.name} was trained on {', '.join(config.organs)}, its organ map has {', '.join(organs.names)}."
         )
-    spec = _spec(folder, name, metadata, config.vision.patch_size if is_fvlm else config.patch_size)
+    spec = _spec(folder, name, found, config.vision.patch_size if is_fvlm else config.patch_size)
     build = OrganEngine if is_fvlm else NormalityEngine
     engine = build(name, model, _tokenizer(folder, metadata), spec.view, organs, device)
     engine.spec = replace(engine.spec, calibration=spec.calibration)
     return engine
 
 
-def _read_spec(folder: Path) -> "EngineSpec":
+def _read_spec(folder: Path, ignores_calibration: bool) -> "EngineSpec":
     """engine.json; CheckpointError for one that is broken, or whose calibration was measured with other weights."""
     from core.grounding.asap_engine import EngineSpec
     from core.models.checkpoint import config_from_json
 
     mend = f"Fit it with python -m trainers.calibrate --model {folder.name}, or take its calibration out."
     try:
-        spec = config_from_json(EngineSpec, (folder / SPEC).read_text(encoding="utf-8"))
-    except (CheckpointError, OSError, UnicodeDecodeError) as error:
+        text = (folder / SPEC).read_text(encoding="utf-8")
+        if ignores_calibration:
+            text = json.dumps({key: value for key, value in json.loads(text).items() if key != "calibration"})
+        spec = config_from_json(EngineSpec, text)
+    except (CheckpointError, OSError, ValueError) as error:
         raise CheckpointError(f"{folder.name}/{SPEC} cannot be used: {error} {mend}") from error
     measured = spec.calibration.weights_sha256
     if measured and measured != hash_weights(folder):
@@ -181,15 +197,15 @@ def _tokenizer(folder: Path, metadata: Mapping[str, str]) -> "ReportTokenizer":
     return ReportTokenizer.from_json(metadata["tokenizer"])
 
 
-def _spec(folder: Path, name: str, metadata: Mapping[str, str], patch: tuple[int, int, int]) -> "EngineSpec":
+def _spec(folder: Path, name: str, found: _Found, patch: tuple[int, int, int]) -> "EngineSpec":
     """engine.json, or the view that the weights' facts tell with a plain calibration."""
     from core.grounding.asap_engine import EngineSpec
     from core.models.checkpoint import config_from_json
 
     if (folder / SPEC).is_file():
-        spec = _read_spec(folder)
+        spec = _read_spec(folder, found.ignores_calibration)
         return replace(spec, name=name) if name else spec
-    facts = json.loads(metadata["facts"])
+    facts = json.loads(found.metadata["facts"])
     told = {
         "spacing_mm": json.loads(facts["spacing_mm"]),
         "image_size": json.loads(facts["crop"]),
