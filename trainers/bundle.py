@@ -27,6 +27,8 @@ from trainers.resume import WEIGHTS, latest_checkpoint
 from trainers.run_files import CONFIG, MODEL, TOKENIZER
 
 ENGINE_FILE = "engine.json"
+UNMEASURED = Calibration(0.0, 0.0, 0.0)
+"""Until `trainers.calibrate` has measured how often it is wrong, the engine "cannot tell"; its chance is 0.5."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,6 @@ class BundleConfig:
     """How the engine is chosen."""
     subdivisions: int = 2
     """Times the box is read per axis at inference; 2 halves the cell size for eight times the work."""
-    metrics: Path | None = None
-    """metrics.json of trainers.evaluate_grounding, whose calibration is taken over."""
-    presence: bool = True
-    """Whether the engine answers "is it there?"; False: it says 0.5, "cannot tell", to every question."""
 
 
 def bundle(config: BundleConfig) -> Path:
@@ -63,7 +61,7 @@ def bundle(config: BundleConfig) -> Path:
     tokenizer = ReportTokenizer.from_file(config.run / TOKENIZER)
     save_asap(config.out / "model.safetensors", model, tokenizer, facts, torch.float16)
     shutil.copyfile(config.run / TOKENIZER, config.out / "tokenizer.json")
-    spec = EngineSpec(config.name, _view_of(told["run"], model_config, config.subdivisions), _calibration(config))
+    spec = EngineSpec(config.name, _view_of(told["run"], model_config, config.subdivisions), UNMEASURED)
     write_atomically(config.out / ENGINE_FILE, json.dumps(json.loads(config_to_json(spec)), indent=1).encode() + b"\n")
     return config.out
 
@@ -98,20 +96,6 @@ def _view_of(run: dict, model: ASAPConfig, subdivisions: int) -> ViewConfig:
         told |= {"spacing_mm": view["spacing_mm"], "hu_range": view["window_hu"], "shown_as": view["shown_as"]}
         told |= {"smooth": view["resample"] == "smooth", "clip_late": view["clip_late"], "padding": view["padding"]}
     return config_from_json(ViewConfig, json.dumps(told))
-
-
-def _calibration(config: BundleConfig) -> Calibration:
-    """The fit of a measurement; a plain margin without one."""
-    if not config.presence:
-        return Calibration(0.0, 0.0, 0.0)
-    if config.metrics is None:
-        return Calibration()
-    fit = json.loads(config.metrics.read_text())["calibration"]
-    if not fit:
-        raise CheckpointError(
-            f"{config.metrics} holds no calibration: too few questions were asked. Judge more studies."
-        )
-    return Calibration(fit["score_weight"], fit["margin_weight"], fit["bias"])
 
 
 def main(config: BundleConfig) -> None:

@@ -17,9 +17,10 @@ function row(finding) {
   line.title = finding.why ? `${place}. ${finding.why}` : place;
   const bar = make('span', 'zp-bar');
   const fill = make('i');
-  fill.style.width = `${Math.round(finding.probability * 100)}%`;
+  const isTold = finding.support !== 'cannot tell';
+  fill.style.width = isTold ? `${Math.round(finding.probability * 100)}%` : '0';
   bar.append(fill);
-  line.append(make('span', 'zp-name', finding.name), bar, make('span', 'zp-value', `${Math.round(finding.probability * 100)} %`));
+  line.append(make('span', 'zp-name', finding.name), bar, make('span', 'zp-value', isTold ? `${Math.round(finding.probability * 100)} %` : 'cannot tell'));
   line.addEventListener('click', () => trigger('jump', { mm: finding.mm }));
   return line;
 }

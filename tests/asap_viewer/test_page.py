@@ -1,6 +1,10 @@
 """The page is built and its handlers are called as gradio calls them, without a browser."""
 
+import io
 import itertools
+import json
+import zipfile
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -20,6 +24,7 @@ from asap_viewer.tab_report import ReportHandlers, jump_to_finding
 from asap_viewer.tab_similar import BY_TEXT, SimilarHandlers
 from asap_viewer.viewer import CTViewer
 from asap_viewer.words import engine_rows, heat_label, place_words
+from core.grounding.calibration import Calibration, ErrorRate, FamilyRecord
 
 ENGINE = "bundled"
 
@@ -190,6 +195,45 @@ def test_exports_are_served_to_their_own_session(services, page, what):
     blob = services.served.find(row["href"].rsplit("/", 1)[1], "")
     assert blob.filename == row["download"]
     assert blob.content[:2] in (b"\x1f\x8b", b"PK")
+
+
+def test_exported_heat_comes_kept_and_raw_with_what_kept_it(services, page):
+    tabs, parts = page
+    token, seen = opened(services, page)
+    row = merge(ExportHandlers(services, parts, tabs.export).make(token, HEAT, ENGINE, someone()))
+    row = row[tabs.export.files]["rows"][0]
+    archive = zipfile.ZipFile(io.BytesIO(services.served.find(row["href"].rsplit("/", 1)[1], "").content))
+    told = json.loads(archive.read("grounding.json"))
+    assert told["calibration"] is None
+    count = len(seen[parts.sentences]["sentences"])
+    names = [f"{kind}sentence_{number + 1:02d}.nii.gz" for number in range(count) for kind in ("", "raw_")]
+    assert sorted(archive.namelist()) == sorted([*names, "grounding.json"])
+    for one, shown in zip(told["sentences"], seen[parts.sentences]["sentences"], strict=True):
+        assert one["constraint"]["words"] == shown["kept"]
+        assert one["raw"]["file"] == f"raw_{one['file']}"
+
+
+def test_a_measured_engine_says_how_often_it_is_wrong(services, page):
+    _, parts = page
+    _, seen = opened(services, page)
+    assert "was not measured" in seen[parts.sentences]["legend"]
+    assert all(row["mark"] == "" for row in seen[parts.sentences]["sentences"])
+    engine = services.engine(ENGINE)
+    rate = ErrorRate(12, 400, 0.05, 0.0156, 0.0519)
+    families = (FamilyRecord("Lung nodule", 0.0, 0.95, rate, rate),)
+    measured = Calibration(
+        *(0.0, 0.0, -9.0, 0.0, 0.2, 0.8, rate, rate), families=families, measured_on="made-up studies"
+    )
+    engine.spec = replace(engine.spec, calibration=measured)  # with these weights nothing is ever there
+    _, seen = opened(services, page, name="page-2")
+    assert "“No support” is said below 20 %" in seen[parts.sentences]["legend"]
+    rows = [row for row in seen[parts.sentences]["sentences"] if row["finding"] == "Lung nodule"]
+    claims = [row for row in rows if row["existence"] == "present"]
+    assert claims
+    assert all(row["mark"] == "no support in this scan" for row in claims)
+    assert all("wrong in 3 % (12 of 400)" in row["why"] for row in claims)
+    others = [row for row in seen[parts.sentences]["sentences"] if row["finding"] == "Pleural effusion"]
+    assert all("does not cover pleural effusion" in row["why"] for row in others)
 
 
 def test_surfaces_are_drawn_in_patient_millimetres(services, page):

@@ -64,19 +64,10 @@ def test_a_run_on_a_folder_keeps_how_its_cts_were_clipped_and_padded(run, tmp_pa
     assert (view.shown_as, view.smooth, view.clip_late, view.padding) == ((0.0, 1.0), False, False, "mirror")
 
 
-def test_the_calibration_of_a_measurement_is_taken_over(run, tmp_path):
-    metrics = tmp_path / "metrics.json"
-    metrics.write_text(json.dumps({"calibration": {"score_weight": 3.0, "margin_weight": 0.5, "bias": -1.0}}))
-    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", metrics=metrics)))
-    assert engine.presence_probability(1.0, 0.0) == pytest.approx(1 / (1 + np.exp(-2.5)))
-    metrics.write_text(json.dumps({"calibration": {}}))
-    with pytest.raises(CheckpointError, match="too few questions"):
-        bundle(BundleConfig(run, tmp_path / "model", metrics=metrics))
-
-
-def test_a_model_that_must_not_say_what_is_there_cannot_tell(run, tmp_path):
-    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model", presence=False)))
+def test_a_model_whose_errors_were_not_measured_cannot_tell(run, tmp_path):
+    engine = open_folder(bundle(BundleConfig(run, tmp_path / "model")))
     assert engine.presence_probability(0.9, -0.9) == 0.5
+    assert not engine.calibration.is_measured
 
 
 def test_a_run_without_weights_is_refused(run, tmp_path):
@@ -86,3 +77,25 @@ def test_a_run_without_weights_is_refused(run, tmp_path):
         bundle(BundleConfig(tmp_path, tmp_path / "model"))
     with pytest.raises(CheckpointError, match="expected a run"):
         bundle(BundleConfig(tmp_path / "nothing", tmp_path / "model"))
+
+
+def test_rank_is_the_share_of_other_voxels_that_score_below():
+    scores = np.array([[[0.1, 0.2, 0.3, 0.4, 0.9]]])
+    inside = np.array([[[False, False, False, False, True]]])
+    assert _rank(scores, inside, np.ones_like(inside)) == 1.0
+    assert _rank(-scores, inside, np.ones_like(inside)) == 0.0
+    assert _rank(scores, np.roll(inside, -2), np.ones_like(inside)) == 0.5
+
+
+def test_summary_counts_hits_chance_and_sides():
+    points = [Pointing("mass", True, 0.1, False), Pointing("mass", False, 0.3, True), Pointing("x", True, 0.2, None)]
+    summary = summarise(points)
+    assert summary["pointing"] == 0.667
+    assert summary["chance"] == 0.2
+    assert summary["wrong_side"] == 0.5
+    assert summary["per_kind"]["mass"] == {"n": 2, "pointing": 0.5, "chance": 0.2}
+
+
+def test_separation_is_told_per_score():
+    answers = [Presence("mass", bool(number % 2), float(number % 2), -float(number % 2)) for number in range(8)]
+    assert separate(answers) == {"auroc_of_score": 1.0, "auroc_of_margin": 0.0, "answers": 8}

@@ -15,7 +15,6 @@ from core.errors import AsapError, ConfigError, StorageError
 from core.folder import replace_file
 from core.grounding.engine import GroundingEngine
 from core.volume import Volume
-from trainers.grounding.calibration import calibrate
 from trainers.grounding.cases import Case, Problem
 from trainers.grounding.figures import summarise, summarise_presence
 from trainers.grounding.heat_files import write_heat
@@ -122,7 +121,6 @@ class Evaluation:
         told |= summarise(rows, self._output.interval)
         told |= {
             "presence": summarise_presence(answers, self._output.interval),
-            "calibration": calibrate(answers),
             "pictures": self._worst.names,
             "left_out": [one._asdict() for one in left_out],
             "warnings": [one._asdict() for result in self._results for one in result.warnings],

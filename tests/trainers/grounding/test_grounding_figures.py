@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from trainers.grounding.calibration import calibrate
 from trainers.grounding.figures import MEASURES, summarise, summarise_presence
 from trainers.grounding.judging import Answer, Reading, SentenceRow
 from trainers.metrics.intervals import IntervalConfig
@@ -73,25 +72,3 @@ def test_presence_is_per_finding_so_that_common_ones_do_not_help():
 def test_presence_without_questions_is_told_as_nothing():
     told = summarise_presence([], IntervalConfig())
     assert told["overall"] == {"true": 0, "false": 0, "probability": None, "score": None, "margin": None}
-
-
-def test_calibration_never_counts_support_against_a_finding():
-    rng = np.random.default_rng(0)
-    answers = [
-        answer(is_there, is_there + rng.normal(0, 0.4), str(number), margin=-float(is_there))
-        for number in range(40)
-        for is_there in (True, False)
-    ]
-    fit = calibrate(answers)
-    assert fit["score_weight"] > 0
-    assert fit["margin_weight"] == 0
-    assert fit["answers"] == 80
-
-
-def test_a_score_that_tells_nothing_gets_no_weight_and_few_answers_no_fit():
-    rng = np.random.default_rng(1)
-    answers = [answer(number % 4 < 2, rng.normal(), str(number), margin=rng.normal()) for number in range(400)]
-    fit = calibrate(answers)
-    assert (fit["score_weight"], fit["margin_weight"], fit["bias"]) == (0.0, 0.0, 0.0)
-    assert calibrate(answers[:12]) == {}
-    assert calibrate([]) == {}
