@@ -77,25 +77,3 @@ def test_a_run_without_weights_is_refused(run, tmp_path):
         bundle(BundleConfig(tmp_path, tmp_path / "model"))
     with pytest.raises(CheckpointError, match="expected a run"):
         bundle(BundleConfig(tmp_path / "nothing", tmp_path / "model"))
-
-
-def test_rank_is_the_share_of_other_voxels_that_score_below():
-    scores = np.array([[[0.1, 0.2, 0.3, 0.4, 0.9]]])
-    inside = np.array([[[False, False, False, False, True]]])
-    assert _rank(scores, inside, np.ones_like(inside)) == 1.0
-    assert _rank(-scores, inside, np.ones_like(inside)) == 0.0
-    assert _rank(scores, np.roll(inside, -2), np.ones_like(inside)) == 0.5
-
-
-def test_summary_counts_hits_chance_and_sides():
-    points = [Pointing("mass", True, 0.1, False), Pointing("mass", False, 0.3, True), Pointing("x", True, 0.2, None)]
-    summary = summarise(points)
-    assert summary["pointing"] == 0.667
-    assert summary["chance"] == 0.2
-    assert summary["wrong_side"] == 0.5
-    assert summary["per_kind"]["mass"] == {"n": 2, "pointing": 0.5, "chance": 0.2}
-
-
-def test_separation_is_told_per_score():
-    answers = [Presence("mass", bool(number % 2), float(number % 2), -float(number % 2)) for number in range(8)]
-    assert separate(answers) == {"auroc_of_score": 1.0, "auroc_of_margin": 0.0, "answers": 8}
