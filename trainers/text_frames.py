@@ -61,6 +61,14 @@ nodular hypodense hyperdense isodense attenuation density enhancement opacity op
 infiltrate infiltration involvement invasion
 """.split()
 """Words of reports, drawn more often than others."""
+TELLING_WORDS = frozenset(
+    """left right side sided both either bilateral unilateral upper middle lower superior inferior apex apical base
+    basal basilar lingula lung lungs pleura no not none nor neither never without absent present lack free gone resolved
+    new possible probable likely unlikely perhaps probably may mm cm millimetre centimetre""".split()
+)
+"""Words that say where or whether: no sentence takes them at random."""
+PLAIN_WORDS = tuple(word for word in MEDICAL_WORDS if word not in TELLING_WORDS)
+"""Words of reports that can stand anywhere."""
 MEDICAL_CHANCE = 0.5
 
 
@@ -73,5 +81,5 @@ def write_frame(words: Sequence[str], rng: np.random.Generator) -> str:
 
 def draw_word(words: Sequence[str], rng: np.random.Generator) -> str:
     """A word of reports or any word."""
-    chosen = MEDICAL_WORDS if rng.random() < MEDICAL_CHANCE else words
+    chosen = PLAIN_WORDS if rng.random() < MEDICAL_CHANCE else words
     return chosen[int(rng.integers(len(chosen)))]

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from core.structures import LOBES
 from core.synthesis.statement import Statement
-from trainers.text_families import EXISTENCES, ORGANS, SIDES, TARGETS, target_of
+from trainers.text_families import ORGANS, TARGETS
+from trainers.text_likeness import EXISTENCES, SIDES, target_of
 
 SAME, OTHER = 0.97, 0.8
 """Likeness from which sentences count as saying the same, and below which as saying something else."""

@@ -38,7 +38,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("pulmonary nodule", "lung nodule", "nodular lesion of the lung"),
     ("nodules", "nodular lesions"),
     ("nodule", "nodular lesion"),
-    ("mass", "mass lesion"),
+    ("mass lesion", "mass"),
     ("fracture", "bony fracture"),
     ("calcified plaque", "calcific plaque"),
     ("atherosclerotic", "atheromatous"),

@@ -13,7 +13,8 @@ from core.models.tokens import SPECIAL_TOKENS, ReportTokenizer
 from core.synthesis.statement import Statement
 from trainers.optim import OptimConfig
 from trainers.text_encoder import TextTrainConfig, embed, main, pack
-from trainers.text_families import TARGETS, draw_family, facts_of, liken
+from trainers.text_families import TARGETS, Words, draw_family
+from trainers.text_likeness import facts_of, liken
 from trainers.text_losses import GROUPS, contrast_loss, likeness_loss, truth_of
 from trainers.text_start import build_tokenizer, choose_words, cut_encoder, read_teacher
 
@@ -139,7 +140,7 @@ def test_contrast_of_three_sentences_by_hand():
 
 def test_families_hold_paraphrases_and_opposites():
     rng = np.random.default_rng(3)
-    families = [draw_family(["zebra", "quartz"], rng) for _ in range(60)]
+    families = [draw_family(Words(["zebra", "quartz"], None), rng) for _ in range(60)]
     like = [liken(family)[0, 1:] for family in families]
     assert all(one.max() > 0.75 for one in like)  # at least one says the same, or the same with less detail
     assert np.mean([one.min() < 0.6 for one in like]) > 0.9

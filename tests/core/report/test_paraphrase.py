@@ -14,7 +14,7 @@ from core.synthesis.reports import generate_reports
         ("There is a nodule in the left lower lobe.", (0.5, 0, 0.6, 0),
          "In the lower lobe of the left lung, there is a nodular lesion."),
         ("No pleural effusion was observed.", (0, 0.3, 0.4, 0), "No evidence of pleural fluid."),
-        ("A mass of 34 mm is seen.", (0, 0, 0, 0.1), "A mass lesion of 3.4 cm was noted."),
+        ("A mass lesion of 34 mm is seen.", (0, 0, 0, 0.1), "A mass of 3.4 cm was noted."),
         ("Nodule of 12 x 9 mm.", (0, 0, 0, 0), "Nodular lesion of 12 x 9 mm."),
         ("Nothing that a rule knows.", (0, 0, 0, 0), "Nothing that a rule knows."),
     ],
