@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from ball_cases import BALL_MM, SENTENCE, write_chest
+from model_folders import write_run
 from PIL import Image
 from tiny_engine import write_tiny_engine
 
@@ -82,6 +83,25 @@ def test_pictures_show_the_worst_and_no_more_than_asked_for(chests, engine):
     first = outline[outline[:, 1] < pixels.shape[1] // 3]  # the axial plane through the ball
     columns = first[:, 1].mean() - pixels.shape[1] / 6
     assert columns * 1.5 == pytest.approx(-BALL_MM[0], abs=4)  # the patient's left is on the right
+
+
+@pytest.mark.parametrize("recipe", ["fvlm", "asg"])
+def test_engines_of_other_recipes_are_judged_too(chests, recipe):
+    (chests / recipe).mkdir()
+    write_run(chests / recipe, recipe)
+    assert call(chests, str(chests / recipe), "--limit", "1", "--false-sentences", "0") == 0
+    told = json.loads((chests / "out" / "metrics.json").read_text())
+    assert told["engine"] == recipe
+    assert 0 <= told["overall"]["raw"]["voxel_auroc"]["value"] <= 1
+
+
+def test_an_engine_that_needs_organs_says_so_of_each_case_without(chests, capsys):
+    (chests / "fvlm").mkdir()
+    write_run(chests / "fvlm", "fvlm")
+    row = {"ct": "a/ct.nii.gz", "mask": "a/ball.nii.gz", "sentence": SENTENCE}
+    (chests / "bare.json").write_text(json.dumps([row]))
+    assert call(chests, str(chests / "fvlm"), cases="bare.json") == 2
+    assert "there are no organ masks" in capsys.readouterr().err
 
 
 def test_one_bad_case_is_listed_and_stops_nothing(chests, engine, capsys):
