@@ -40,12 +40,12 @@ def read_rows(rows: Sequence[Mapping[str, Any]], source: Path) -> Found:
     for row in rows:
         cases.setdefault(_text(row, "case") or _text(row, "ct"), []).append(row)
     listed, problems = [], list[Problem]()
-    for name, group in cases.items():
+    for name, group in zip(_short_names(list(cases)), cases.values(), strict=True):
         try:
-            listed.append(_read_case(_short_name(name), group, source.parent, problems))
+            listed.append(_read_case(name, group, source.parent, problems))
         except AsapError as error:
             problems.append(Problem(name, "", str(error)))
-    return _with_own_names(listed), problems
+    return listed, problems
 
 
 def _require_columns(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
@@ -113,19 +113,18 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Cases that are called by their CT: the file's name, or its folder's where the file is called ct; the whole path
+    where two would be called the same."""
+    short = [_short_name(name) for name in names]
+    return [name if short.count(one) > 1 else one for name, one in zip(names, short, strict=True)]
+
+
 def _short_name(name: str) -> str:
-    """A case that is called by its CT: the file's name, or its folder's where every CT is called ct.nii.gz."""
     path = Path(name)
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    return path.parent.name if stem in ("ct", "ct_2mm", "volume", "image") and path.parent.name else stem
-
-
-def _with_own_names(cases: list[ListedCase]) -> list[ListedCase]:
-    names = [case.name for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"Several cases are called {twice[0]!r}; give each a name of its own in the column case.")
-    return cases
+    is_plain = re.fullmatch(r"(ct|volume|image|scan)([_-].*)?", stem, re.IGNORECASE) is not None
+    return path.parent.name if is_plain and path.parent.name else stem
 
 
 def read_json(path: Path) -> Any:
@@ -149,7 +148,7 @@ def read_folders(root: Path) -> Found:
             "docs/grounding_evaluation.md."
         )
     problems: list[Problem] = []
-    return _with_own_names([_read_folder(folder, problems) for folder in folders]), problems
+    return [_read_folder(folder, problems) for folder in folders], problems
 
 
 def _ct_in(folder: Path) -> Path | None:

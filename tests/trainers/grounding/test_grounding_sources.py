@@ -130,6 +130,21 @@ def test_a_bad_row_is_left_out_with_its_reason(chest, row, reason):
     assert re.search(reason, problem.reason)
 
 
+def test_cases_are_called_by_their_ct_or_its_folder_and_never_the_same(chest):
+    for name in ("b/x", "b/y", "c"):
+        write_chest(chest / name)
+    (chest / "c" / "ct.nii.gz").rename(chest / "c" / "p7.nii.gz")
+    (chest / "d" / "x").mkdir(parents=True)
+    (chest / "b" / "x" / "ct.nii.gz").rename(chest / "d" / "x" / "ct_2mm.nii.gz")
+    places = ["a/ct.nii.gz", "b/y/ct.nii.gz", "c/p7.nii.gz", "d/x/ct_2mm.nii.gz"]
+    cases, _ = collect(write_rows(chest / "list.json", *(ball_row(ct=place) for place in places)))
+    assert [case.name for case in cases] == ["a", "y", "p7", "x"]
+    write_chest(chest / "e" / "x")
+    places.append("e/x/ct.nii.gz")
+    cases, _ = collect(write_rows(chest / "list.json", *(ball_row(ct=place) for place in places)))
+    assert [case.name for case in cases][3:] == ["d/x/ct_2mm.nii.gz", "e/x/ct.nii.gz"]
+
+
 def test_a_missing_ct_leaves_out_its_case_only(chest):
     rows = [ball_row(), ball_row(ct="b/ct.nii.gz")]
     cases, (problem,) = collect(write_rows(chest / "list.json", *rows))
