@@ -20,13 +20,15 @@ class Shape(NamedTuple):
     """Smaller balls that bulge out of it."""
     spikes: int = 0
     """Spicules."""
+    oblong: float = 0.15
+    """Most that an axis is stretched or shrunk."""
 
 
 def ball_depth_mm(scene: Scene, box: Box, voxel: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """Signed distance in mm to an irregular ball's surface, negative inside, on `box`: (x, y, z) float32."""
     radius = shape.radius_mm
     offset = offsets_mm(scene, box, voxel + rng.uniform(-0.5, 0.5, 3))
-    stretch = rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    stretch = 1.0 + shape.oblong * rng.uniform(-1, 1, 3).astype(np.float32)
     distance = np.sqrt(((offset * stretch[:, None, None, None]) ** 2).sum(axis=0))
     depth = distance - radius * (0.8 if shape.lobes else 1.0)
     for _ in range(shape.lobes):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from core.synthesis.balls import Shape, ball_depth_mm, ball_mask, measure_mm
-from core.synthesis.bronchi import find_hilum
 from core.synthesis.claims import KINDS, Claim, side_of_organs
 from core.synthesis.nodules import TRIES, draw_size_mm
 from core.synthesis.scene import (
@@ -22,33 +21,61 @@ KEPT_OUT = ("airway", "trachea", "aorta", "heart", "spine", "ribs", "sternum", "
 """Structures that a node does not grow into."""
 
 
+STATIONS_MM = {
+    "right paratracheal": ((8, 24), (-6, 16), (6, 50)),
+    "left paratracheal": ((-24, -8), (-6, 16), (2, 40)),
+    "subcarinal": ((-12, 12), (-16, 6), (-28, -4)),
+    "prevascular": ((-22, 22), (18, 45), (0, 50)),
+}
+"""Boxes to the right, front and top of where the trachea forks, in mm: lowest and highest."""
+
+
 def insert_lymph_node(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """An enlarged node beside the trachea, below its fork, or in front of the aortic arch; at times a small cluster."""
-    airway = bounding_box(scene.mask("trachea"))
-    if airway is None:
+    """An enlarged node at one of `STATIONS_MM`: beside the trachea, below its fork, or before the great vessels."""
+    fork = _fork(scene)
+    if fork is None:
         return None
     free = ~scene.mask(*KEPT_OUT) & (scene.labels > 0) & (scene.hu > -200) & (scene.hu < 80)
-    step, (x, y, z) = scene.spacing_mm, airway
-    low = [int(part.start - mm / s) for part, mm, s in zip(airway, (24, 10, 18), step, strict=True)]
-    high = [int(x.stop + 24 / step[0]), int(y.stop + 20 / step[1]), int(z.start + 75 / step[2])]
-    around = tuple(slice(max(0, a), max(0, b)) for a, b in zip(low, high, strict=True))
-    field = np.zeros_like(free)
-    field[around] = free[around] & between_lungs(scene)[around]
-    return _insert_node(scene, "lymph node", field, free, rng)
+    free_between = free & between_lungs(scene)
+    for name in rng.permutation(list(STATIONS_MM)):
+        corners = fork[:, None] + np.array(STATIONS_MM[str(name)]) / scene.spacing_mm[:, None]
+        found = _insert_node(scene, "lymph node", _within(free_between, corners), free, rng)
+        if found is not None:
+            return found
+    return None
+
+
+def _fork(scene: Scene) -> np.ndarray | None:
+    """Voxel (3,) of the lower end of the trachea, where the main bronchi leave it."""
+    trachea = np.argwhere(scene.mask("trachea"))
+    if len(trachea) == 0:
+        return None
+    low = trachea[trachea[:, 2] <= trachea[:, 2].min() + 15 / scene.spacing_mm[2]]
+    return np.array([*low[:, :2].mean(axis=0), low[:, 2].min()])
+
+
+def _within(where: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """`where` (X, Y, Z) bool inside a box of `corners` (3, 2) in voxels, False outside."""
+    part = tuple(slice(max(0, int(low)), max(0, int(high) + 1)) for low, high in corners)
+    field = np.zeros_like(where)
+    field[part] = where[part]
+    return field
+
+
+HILUM_MM = ((14, 44), (-24, 14), (-42, 0))
+"""Where the right hilum is, as `STATIONS_MM`; the left one is its mirror image."""
 
 
 def insert_hilar_node(scene: Scene, rng: np.random.Generator) -> Finding | None:
-    """An enlarged node at the root of one lung, partly bulging into it."""
-    side = ("left", "right")[rng.integers(2)]
+    """An enlarged node at the root of one lung, bulging into it."""
+    fork, side = _fork(scene), ("left", "right")[rng.integers(2)]
     lung = scene.mask(f"lung_{side}")
-    box = bounding_box(lung, margin=2)
-    if box is None:
+    if fork is None or not lung.any():
         return None
-    hilum = find_hilum(scene, box, lung[box]) + [part.start for part in box]
-    free = ~scene.mask("trachea", "aorta", "spine", "heart", "esophagus") & (scene.labels > 0)
-    near = box_around(scene, np.rint(hilum).astype(int), 18.0)
-    field = np.zeros_like(free)
-    field[near] = free[near] & dilate(lung[near], 2)
+    away = np.array([1 if side == "right" else -1, 1, 1])[:, None]
+    corners = fork[:, None] + np.sort(np.array(HILUM_MM) * away, axis=1) / scene.spacing_mm[:, None]
+    free = ~scene.mask("trachea", "airway", "aorta", "spine", "heart", "esophagus") & (scene.labels > 0)
+    field = _within(free & ~lung & dilate(lung, 2), corners)
     size_mm, voxel = draw_size_mm(scene, "hilar lymph node", rng), pick_voxel(field, rng)
     if voxel is None:
         return None
@@ -124,7 +151,7 @@ def _paint_soft_ball(
     """A ball inside `allowed` tissue: node or cyst; `side` where the kind is one of a pair."""
     voxel, size_mm = place
     box = box_around(scene, voxel, size_mm)
-    depth = ball_depth_mm(scene, box, voxel, Shape(size_mm / 2, 0.05), rng)
+    depth = ball_depth_mm(scene, box, voxel, Shape(size_mm / 2, 0.05, oblong=0.1 if kind == "liver cyst" else 0.3), rng)
     share = soft_share(depth, scene.coarsest_mm()) * allowed[box]
     inside = ball_mask(share)
     if inside.sum() * scene.grid.voxel_ml < 0.2:

@@ -92,6 +92,7 @@ def _paint_lung_ball(
     if not inside.any():
         return None
     long_mm, short_mm = measure_mm(scene, inside, size_mm, rng)
+    long_mm = max(long_mm, (KINDS[kind].sizes_mm or (0.0,))[0])  # cut by the pleura, it is still of its kind
     claim = Claim(kind, "present", (name,), side_of_organs([name]), long_mm, short_mm)
     return Finding(claim, mask_in_box(scene, box, inside))
 

@@ -185,3 +185,19 @@ def test_noise_is_as_strong_at_any_scale_and_smooth_at_a_large_one():
         assert field.shape == (60, 50, 40)
         assert 0.6 < field.std() < 1.4
     assert np.abs(np.diff(field, axis=1)).mean() < 0.2
+
+
+def test_nodes_lie_at_every_station_between_the_lungs(chest):
+    places = []
+    for seed in range(12):
+        scene = scene_of(chest)
+        finding = INSERTERS["lymph node"](scene, np.random.default_rng(seed))
+        if finding is not None:
+            assert not (finding.mask & chest.masks.mask("lung")).any()
+            places.append(finding.centre_mm(scene.grid) - chest.volume.grid.to_mm(np.zeros(3)))
+    trachea = np.argwhere(chest.masks.mask("trachea"))
+    fork = chest.volume.grid.to_mm([*trachea[:, :2].mean(axis=0), trachea[:, 2].min()])
+    fork = fork - chest.volume.grid.to_mm(np.zeros(3))
+    below = [place[2] < fork[2] for place in places]
+    assert any(below)
+    assert not all(below)
