@@ -25,6 +25,7 @@ from core.grounding.asap_engine import EngineSpec
 from core.grounding.calibration import Calibration
 from core.grounding.engine import GroundingEngine
 from core.grounding.model_folder import SPEC, hash_weights, open_folder
+from core.grounding.presence import explain_calibration
 from core.models.checkpoint import config_to_json, write_atomically
 from core.synthesis.patients import Patient
 from core.synthesis.studies import StudyConfig, make_study
@@ -41,6 +42,7 @@ from trainers.presence_fit import (
 )
 from trainers.spread import Lost, SpreadConfig, report_progress, spread
 
+TABLE = '| finding | AUROC | there, called "no support" | not there, called "supported" |'
 BINS = 10
 """Rows of the table that holds chances against what was true."""
 
@@ -67,6 +69,8 @@ class CalibrateConfig:
     """JSON lines that keep the answers: a run that was stopped goes on, and a fit can be tried again in seconds."""
     workers: int = 1
     """Processes; 0 works in this one."""
+    card: Path | None = None
+    """Where to write the error rates as a table for a model card (Markdown)."""
     write: bool = True
     """False prints what would be written."""
 
@@ -90,6 +94,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     found = replace(found, weights_sha256=hash_weights(config.model)) if found.is_measured else found
     if config.write:
         write_calibration(config.model, engine, found)
+    if config.card is not None:
+        write_atomically(config.card, write_card(found).encode())
     return {
         "model": str(config.model),
         "written": config.write,
@@ -135,6 +141,19 @@ def write_calibration(model: Path, engine: GroundingEngine, calibration: Calibra
         raise ConfigError(f"{model.name} is no model folder of this program; expected one with model.safetensors.")
     told = json.loads(config_to_json(replace(spec, calibration=calibration)))
     write_atomically(model / SPEC, json.dumps(told, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def write_card(found: Calibration) -> str:
+    """The error rates in Markdown: a sentence on each threshold, then one row a finding."""
+    lines = [explain_calibration(found), ""]
+    if found.is_measured:
+        lines += [TABLE, "| --- | --- | --- | --- |"]
+    for family in found.families:
+        rates = " | ".join(
+            f"{rate.words}, {100 * rate.low:.0f} to {100 * rate.high:.0f}" for rate in (family.missed, family.invented)
+        )
+        lines.append(f"| {family.finding} | {family.auroc:.2f} | {rates} |")
+    return "\n".join(lines) + "\n"
 
 
 def describe_findings(answers: Sequence[Answer], found: Calibration, config: FitConfig) -> dict[str, Any]:

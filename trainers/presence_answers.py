@@ -61,24 +61,22 @@ def ask_study(
 def questions_about(stored: StoredStudy, grid: Grid, canvas: Canvas, rng: np.random.Generator) -> list[Question]:
     """Sentences about a study on `grid` that state one finding outright, with the truth.
 
-    A finding that lies outside of what the engine sees is not asked for.
+    A finding that lies outside of what the engine sees is not asked for, and a claim and its denial only once.
     """
     words = stored.words
-    claims = claims_about(words, _draw_others(rng), 2 + len(words.painted), rng)
     denied = [facts for facts in words.statements if facts["existence"] == "absent" and facts["is_alone"]]
-    claims += [AskedClaim(str(facts["text"]), NOWHERE) for facts in denied if is_finding(facts)]
-    questions = []
-    for number, claim in enumerate(claims, start=1):
-        query = _read(claim.text, number)
-        if query is None:
+    denials = {str(facts["text"]) for facts in denied if is_finding(facts)}
+    claims = claims_about(words, _draw_others(rng), 2 + len(words.painted), rng)
+    claims += [AskedClaim(text, NOWHERE) for text in sorted(denials)]
+    questions: dict[frozenset[str], Question] = {}
+    for place in rng.permutation(len(claims)):  # whether a claim or its denial is asked is chance
+        text, region = claims[place]
+        query = _read(text, len(questions) + 1)
+        if query is None or (region != NOWHERE and not _is_seen(stored.regions[region], grid, canvas)):
             continue
-        is_plain = claim.region != NOWHERE
-        if is_plain and not _is_seen(stored.regions[claim.region], grid, canvas):
-            continue
-        is_true_denial = any(claim.text == str(facts["text"]) for facts in denied)
-        is_there = False if is_true_denial else is_plain != query.asked.is_denied
-        questions.append(Question(query, is_there))
-    return questions
+        is_there = text not in denials and (region != NOWHERE) != query.asked.is_denied
+        questions.setdefault(frozenset((query.text, query.negation)), Question(query, is_there))
+    return list(questions.values())
 
 
 def _read(text: str, number: int) -> SentenceQuery | None:

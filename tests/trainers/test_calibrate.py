@@ -84,7 +84,10 @@ def test_a_calibration_is_written_and_opened_with_its_engine(config, monkeypatch
     assert json.loads((config.model / "engine.json").read_text(encoding="utf-8")) == before
     assert told["findings"]["Lung nodule"]["covered"]
     assert told["chances"][0]["there"] < 0.1 < told["chances"][-1]["there"]
-    calibrate(config)
+    calibrate(replace(config, card=config.model.parent / "card.md"))
+    card = (config.model.parent / "card.md").read_text(encoding="utf-8")
+    assert "| Lung nodule | 1.00 | " in card or "| Lung nodule | 0.99 | " in card
+    assert "and was wrong in" in card
     found = open_folder(config.model)
     assert found.spec.view.spacing_mm == tuple(before["view"]["spacing_mm"])
     assert found.calibration.family("Lung nodule").auroc > 0.95
