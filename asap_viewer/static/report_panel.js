@@ -28,8 +28,10 @@ function meter(sentence) {
   const fill = make('i');
   fill.style.width = percent(Math.max(0, Math.min(1, sentence.probability)));
   bar.append(fill);
-  bar.title = `Chance that this sentence is right: ${percent(sentence.probability)}. ${sentence.why}`;
-  return bar;
+  const chance = make('span', 'rp-chance');
+  chance.append(bar, make('span', '', percent(sentence.probability)));
+  chance.title = `Chance that this sentence is right: ${percent(sentence.probability)}. ${sentence.why}`;
+  return chance;
 }
 
 function verdictRow(sentence) {

@@ -139,7 +139,7 @@ def _unmentioned(question: Question, case: CaseEvidence) -> Answer:
 
 def _unclear(support: Support) -> str:
     if support.verdict == "unclear":
-        return f" The heat map is undecided (probability {support.probability:.0%})."
+        return " The heat map cannot tell."
     return support.words or " There is no heat map."
 
 
@@ -152,7 +152,7 @@ def expected_organs(question: Question) -> tuple[str, ...]:
 def _missing(support: Support) -> str:
     """A word on a heat map that could not decide or could not be made."""
     if support.verdict == "unclear":
-        return f" The heat map is undecided (probability {support.probability:.0%})."
+        return " The heat map cannot tell."
     return support.words if support.verdict == "none" else ""
 
 

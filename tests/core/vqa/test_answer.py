@@ -1,6 +1,7 @@
 """Questions end to end on a small chest of boxes with known millimetres, a report, and a heat map."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from core.anatomy.masks import OrganMasks
 from core.anatomy.measure import measure_organs
 from core.errors import EngineError, ReportError
 from core.grounding.heatmap import HeatMap, SentenceGrounding
+from core.grounding.presence import Judgement
 from core.report.parse import parse_report
 from core.retrieval.results import Hit
 from core.structures import BY_NAME
@@ -67,6 +69,23 @@ REPORT = (
     "There is a 12 x 9 mm nodule in the left lower lobe. Small right pleural effusion. No pneumothorax. "
     "The aorta is normal. Pneumonia cannot be excluded. No change in the nodule compared to the previous examination."
 )
+
+
+@pytest.mark.parametrize(
+    ("support", "words"),
+    [
+        ("supported", "The heat map agrees"),
+        ("no support", "does not support it"),
+        ("cannot tell", "The heat map cannot tell"),
+    ],
+)
+def test_a_verdict_with_a_known_error_rate_counts_and_not_the_bare_chance(support, words):
+    def ground(sentence):
+        return replace(grounder(0.9)(sentence), judgement=Judgement(support, 0.9, "measured"))
+
+    answer = answer_question("Is there a lung nodule?", case_of(REPORT, ground))
+    assert answer.text.startswith("Yes.")
+    assert words in answer.text
 
 
 def test_presence_from_report_and_heat_map_that_agree():
