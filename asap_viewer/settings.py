@@ -51,16 +51,16 @@ class Settings:
         return self.assets / "index"
 
     @property
-    def atlas(self) -> Path:
-        """The case that the embedded organ engine registers to."""
-        return self.samples / "lidc-idri-0001"
+    def organ_net(self) -> Path:
+        """Weights of the embedded organ engine."""
+        return self.assets / "models" / "organs" / "organ_net.safetensors"
 
     def organ_places(self, engine: str = "auto", device: str | None = None) -> "EnginePlaces":
         """What the organ engines need; the device is looked for only if `engine` may run a network on it."""
         from core.anatomy.engines import EnginePlaces, list_engines
 
         wish = device or self.device
-        places = EnginePlaces(self.atlas, self.totalseg_home, self.totalseg_weights)
+        places = EnginePlaces(self.organ_net, self.totalseg_home, self.totalseg_weights)
         may_run = engine != "embedded" and list_engines(places)["totalsegmentator"].can_run
         if wish == "cuda" or (wish == "auto" and may_run):
             from core.grounding.registry import choose_device

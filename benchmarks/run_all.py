@@ -24,7 +24,7 @@ def plan(work: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {
         "page": [],
         "viewer_frames": [],
-        "segment_embedded": ["--atlas", str(SAMPLE), str(full if full.exists() else SAMPLE / "ct.nii.gz")],
+        "segment_embedded": [str(full if full.exists() else SAMPLE / "ct.nii.gz")],
         "heat_maps": [],
         "text_search": ["--reports", "100000", "--index", str(work / "index")],
         "memory": [],

@@ -1,9 +1,8 @@
 """Seconds, memory and overlap of the embedded organ masks; prints one JSON document.
 
-python -m benchmarks.segment_embedded --atlas FOLDER CT [CT ...] [--truth LABELS ...]
+python -m benchmarks.segment_embedded [--weights FILE] CT [CT ...] [--truth LABELS ...]
 
-FOLDER holds ct.nii.gz and organs.nii.gz. Each --truth is a label map in TotalSegmentator's numbers on the grid of the
-CT in the same place; "-" leaves one out. The atlas itself as CT measures the method, not what it does elsewhere.
+Each --truth is a label map in TotalSegmentator's numbers on the grid of the CT in the same place; "-" leaves one out.
 """
 
 import argparse
@@ -15,7 +14,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from core.anatomy.atlas import load_atlas
 from core.anatomy.embedded import EmbeddedSegmenter
 from core.anatomy.masks import OrganMasks
 from core.anatomy.provided import load_masks
@@ -62,10 +60,10 @@ def main() -> None:
     """Measure the CTs named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ct", nargs="+", type=Path)
-    parser.add_argument("--atlas", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, default=Path("assets/models/organs/organ_net.safetensors"))
     parser.add_argument("--truth", nargs="*", default=[])
     given = parser.parse_args()
-    segmenter = EmbeddedSegmenter(load_atlas(given.atlas))
+    segmenter = EmbeddedSegmenter(given.weights)
     truths = [*given.truth, *["-"] * (len(given.ct) - len(given.truth))]
     figures = [measure(segmenter, ct, truth) for ct, truth in zip(given.ct, truths, strict=True)]
     print(json.dumps({"embedded": figures}, indent=1))

@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import tyro
 
-from core.anatomy.atlas import load_atlas
 from core.anatomy.embedded import EmbeddedSegmenter
 from core.errors import AsapError, ConfigError, StudyError
 from core.resample import resample, resample_smooth, spaced_grid
@@ -37,8 +36,8 @@ class PrepareConfig:
     """Label map on the CT's grid with the numbers of `core.structures`; without it the embedded engine makes one."""
     lesion: Path | None = None
     """Mask on the CT's grid, above 0 = a real lesion: it is erased, so that no sentence ever denies or misplaces it."""
-    atlas: Path = Path("assets/sample/lidc-idri-0001")
-    """Atlas of the embedded engine."""
+    organ_net: Path = Path("assets/models/organs/organ_net.safetensors")
+    """Weights of the embedded engine."""
     never_denied: tuple[str, ...] = ()
     """Kinds of finding the patient may really have."""
 
@@ -52,7 +51,7 @@ def prepare_patient(config: PrepareConfig) -> Patient:
     """Read, segment, erase the lesion, bring to at most `FINEST_MM`."""
     volume = read_volume(config.ct)
     if config.organs is None:
-        labels = EmbeddedSegmenter(load_atlas(config.atlas)).segment(volume).labels
+        labels = EmbeddedSegmenter(config.organ_net).segment(volume).labels
     else:
         labels = _read_beside(config.organs, volume).astype(np.uint8)
     patient = Patient(config.out.name, volume.hu, labels, volume.grid, config.never_denied)

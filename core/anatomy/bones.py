@@ -1,4 +1,4 @@
-"""Bone by its density, named by the nearest atlas bone; the spine also without an atlas."""
+"""Bone by its density, named by the nearest bone of the network; the spine also without it."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _LEAST_SPINE_ML = 15.0
 def name_bones(
     frame: Frame, allowed: np.ndarray, hints: dict[str, np.ndarray], vessels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Give every dense voxel to the nearest of the `hints` (name -> warped atlas bone) within 8 mm.
+    """Give every dense voxel to the nearest of the `hints` (name -> rough bone) within 8 mm.
 
     allowed, vessels and the results are (X, Y, Z) bool; `allowed` is where bone may be, `vessels` where
     brightness may be contrast agent instead.
@@ -35,7 +35,7 @@ def name_bones(
 
 
 def _filled(dense: np.ndarray, hint: np.ndarray, allowed: np.ndarray, frame: Frame) -> np.ndarray:
-    """Dense shell plus the marrow it encloses and the heart of the atlas bone."""
+    """Dense shell plus the marrow it encloses and the heart of the rough bone."""
     marrow = shrink(hint, _GAP_MM / frame.edge_mm) & (frame.hu > 30)
     whole = fill_solid(close(dense | marrow, _GAP_MM / frame.edge_mm))
     return parts_over(whole & allowed, _LEAST_BONE_ML / frame.grid.voxel_ml)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from core.anatomy import embedded, totalsegmentator
-from core.anatomy.atlas import CT_FILE, LABELS_FILE, load_atlas
 from core.anatomy.availability import Availability
 from core.anatomy.embedded import EmbeddedSegmenter
 from core.anatomy.masks import Segmenter
@@ -20,8 +19,8 @@ NAMES = ("auto", totalsegmentator.ENGINE, embedded.ENGINE)
 class EnginePlaces:
     """What the engines need from this installation."""
 
-    atlas: Path
-    """Folder with the atlas, ct.nii.gz and organs.nii.gz."""
+    organ_net: Path
+    """Weights of the embedded engine's network, organ_net.safetensors."""
     totalseg_home: Path | None = None
     """TotalSegmentator's own folder, if not the usual one."""
     totalseg_weights: Path | None = None
@@ -39,7 +38,7 @@ def list_engines(places: EnginePlaces) -> dict[str, Availability]:
     """Engine name -> whether it can run, the best first; cheap, imports no model."""
     return {
         totalsegmentator.ENGINE: TotalSegmentatorSegmenter(places.totalsegmentator).availability(),
-        embedded.ENGINE: _embedded_availability(places.atlas),
+        embedded.ENGINE: _embedded_availability(places.organ_net),
     }
 
 
@@ -55,17 +54,16 @@ def choose_segmenter(name: str, places: EnginePlaces) -> Segmenter:
         raise EngineError(f"The organ engine {name} cannot run here: {reason}.")
     if name == totalsegmentator.ENGINE:
         return TotalSegmentatorSegmenter(places.totalsegmentator)
-    return _embedded(places.atlas)
+    return _embedded(places.organ_net)
 
 
-def _embedded_availability(folder: Path) -> Availability:
-    absent = [file for file in (CT_FILE, LABELS_FILE) if not (folder / file).is_file()]
-    if absent:
-        return Availability(False, f"its atlas is incomplete, {' and '.join(absent)} missing in {folder}")
+def _embedded_availability(weights: Path) -> Availability:
+    if not weights.is_file():
+        return Availability(False, f"its network is missing, expected {weights}")
     return Availability(True, "")
 
 
 @lru_cache(maxsize=2)
-def _embedded(folder: Path) -> EmbeddedSegmenter:
-    """The embedded engine with the atlas of `folder`, made once per process: reading and preparing it costs seconds."""
-    return EmbeddedSegmenter(load_atlas(folder))
+def _embedded(weights: Path) -> EmbeddedSegmenter:
+    """The embedded engine with its network, which is read once per process."""
+    return EmbeddedSegmenter(weights)

@@ -36,8 +36,8 @@ class StudyOptions:
     """JSON {"1": "heart", ...} for masks with numbers of their own; without it TotalSegmentator's are taken."""
     segmenter: Segmenter = "none"
     """Engine that finds the organs of studies without a mask file."""
-    atlas: Path = Path("assets/sample/lidc-idri-0001")
-    """Atlas of the embedded engine."""
+    organ_net: Path = Path("assets/models/organs/organ_net.safetensors")
+    """Weights of the embedded engine."""
     needs_mask: bool = False
     """Refuse a study without a mask."""
     mend_hu: bool = False
@@ -130,7 +130,7 @@ def _find_organs(job: Job, options: StudyOptions, scan: Scan) -> Organs | None:
     if job.mask is not None:
         return read_organs(job.mask, read_names(options.mask_names))
     if options.segmenter != "none":
-        return segment_organs(options.segmenter, scan, EnginePlaces(options.atlas))
+        return segment_organs(options.segmenter, scan, EnginePlaces(options.organ_net))
     if options.needs_mask:
         raise StudyError(f"{job.name} has no mask in the tree of masks. Add it, or give --segmenter.")
     return None

@@ -1,0 +1,1 @@
+"""Training of the embedded organ segmentation: one labelled patient, bent and re-scanned without end."""
