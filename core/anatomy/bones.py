@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from core.anatomy.frame import Frame
-from core.anatomy.shapes import close, components, distance_to, fill_solid, grow, parts_over, shrink
+from core.anatomy.frame import Frame, crop_frame
+from core.anatomy.shapes import bounding_box, close, components, distance_to, fill_solid, grow, parts_over, shrink
 
 BONE_HU = 160
 _DENSE_HU = 200
@@ -24,14 +24,32 @@ def name_bones(
     brightness may be contrast agent instead.
     """
     dense = allowed & (frame.hu > BONE_HU) & ~grow(vessels, _VESSEL_WALL_MM / frame.edge_mm)
-    reach = _REACH_MM / frame.edge_mm
     names = [name for name, hint in hints.items() if hint.any()]
-    if not names:
-        return {}
-    distance = np.stack([distance_to(hints[name]) for name in names])
-    nearest = np.where(distance.min(axis=0) <= reach, distance.argmin(axis=0), -1)
-    named = {name: dense & (nearest == index) for index, name in enumerate(names)}
-    return {name: _filled(mask, hints[name], allowed & ~vessels, frame) for name, mask in named.items()}
+    nearest = _nearest_hint([hints[name] for name in names], _REACH_MM / frame.edge_mm)
+    margin = int(np.ceil((_REACH_MM + _GAP_MM) / frame.edge_mm)) + 1
+    named = {}
+    for at, name in enumerate(names):
+        box = bounding_box(hints[name], margin)
+        part = crop_frame(frame, box)
+        named[name] = np.zeros_like(dense)
+        named[name][box] = _filled(
+            dense[box] & (nearest[box] == at), hints[name][box], allowed[box] & ~vessels[box], part
+        )
+    return named
+
+
+def _nearest_hint(hints: list[np.ndarray], reach: float) -> np.ndarray:
+    """Number of the nearest mask (X, Y, Z) bool, none empty, that is at most `reach` voxels away; else -1."""
+    shape = hints[0].shape if hints else (0, 0, 0)
+    best = np.full(shape, np.float32(reach + 1e-3))
+    nearest = np.full(shape, -1, np.int8)
+    for at, hint in enumerate(hints):
+        box = bounding_box(hint, int(np.ceil(reach)) + 1)
+        distance = distance_to(hint[box])
+        is_closer = distance < best[box]
+        best[box][is_closer] = distance[is_closer]
+        nearest[box][is_closer] = at
+    return nearest
 
 
 def _filled(dense: np.ndarray, hint: np.ndarray, allowed: np.ndarray, frame: Frame) -> np.ndarray:

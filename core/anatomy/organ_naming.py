@@ -16,22 +16,32 @@ from core.volume import Grid
 
 _OVERLAP = 0.25
 """Least share of a tile's edge that its neighbour sees as well."""
+_UNBIAS = 0.5
+"""How much of the weight that a class had in training is taken back: training by Dice wants some of it kept. Of 0,
+0.5, 1 and 1.5 it named the training patient's voxels best (mean Dice 0.822, 0.840, 0.767, 0.623)."""
 _SIDED = ("scapula", "clavicula", "humerus", "autochthon")
 
 
 def name_voxels(net: OrganNet, frame: Frame, progress: Progress = silent) -> np.ndarray:
     """Numbers of `core.structures` (X, Y, Z) uint8 on the frame's grid, which the body must fill; 0 = no organ."""
+    return judge_voxels(net, frame, progress)[0]
+
+
+def judge_voxels(net: OrganNet, frame: Frame, progress: Progress = silent) -> tuple[np.ndarray, np.ndarray]:
+    """`name_voxels`, and the share in [0, 1] of its opinion that each voxel's name holds, (X, Y, Z) float32."""
     grid = _coarse_grid(frame.grid)
     hu = torch.from_numpy(resample(frame.hu, frame.grid, grid, fill=AIR_HU))
     shares = _add_tiles(net, hu, progress)
     best = np.zeros(frame.hu.shape, np.float32)
+    total = np.full(frame.hu.shape, 1e-6, np.float32)
     found = np.zeros(frame.hu.shape, np.uint8)
-    for at in range(len(CLASSES)):
-        share = resample(shares[at].float().numpy(), grid, frame.grid)
+    for at, weight in enumerate(net.class_weights.tolist()):
+        share = resample(shares[at].float().numpy(), grid, frame.grid) / weight**_UNBIAS
+        total += share
         is_better = share > best
         best[is_better] = share[is_better]
         found[is_better] = at
-    return _numbers_of(found)
+    return _numbers_of(found), best / total
 
 
 def _coarse_grid(grid: Grid) -> Grid:

@@ -66,6 +66,9 @@ class OrganNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(o, i, 2, stride=2) for i, o in reversed(pairs))
         self.merge = nn.ModuleList(_convolve(2 * i, i) for i, _ in reversed(pairs))
         self.head = nn.Conv3d(first, classes, 1)
+        self.class_weights: Tensor
+        """(K,) what a voxel of each class counted in training; who names voxels has to know."""
+        self.register_buffer("class_weights", torch.ones(classes))
 
     def forward(self, windows: Tensor) -> Tensor:
         """Logits (B, classes, X, Y, Z) of windows (B, 2, X, Y, Z) from `show_windows`."""

@@ -15,7 +15,7 @@ _LEAST_DENSE_ML = 2.0
 _PLAIN_HU = (-60, 600)
 _ODD_HU = {"heart": (-200, 600), "esophagus": (-1024, 600), "stomach": (-1024, 600), "colon": (-1024, 3071)}
 """Organs with fat, gas or faeces inside them, and the densities they may have."""
-_CLOSE_MM = {"heart": 6.0, "liver": 4.0, "spleen": 4.0, "stomach": 4.0, "aorta": 3.0, "spinal_cord": 3.0}
+_CLOSE_MM = {"heart": 6.0, "liver": 4.0, "spleen": 4.0, "stomach": 4.0, "aorta": 3.0}
 """Width of gaps that are closed in an organ."""
 SOFT_ORGANS = (
     "colon",

@@ -49,7 +49,9 @@ def _scale_about(hu: Tensor, where: Tensor, centre_hu: float, share: float) -> N
 
 
 def make_ill(hu: Tensor, classes: Tensor, rng: np.random.Generator) -> None:
-    """Sometimes opacities that stay lung, and fluid behind a lung that takes its place and is lung no more."""
+    """Sometimes opacities and masses that stay lung, and fluid that takes its place and is lung no more."""
+    if rng.random() < 0.3:
+        _grow_mass(hu, classes, rng)
     if rng.random() < 0.35:
         field = smooth_field(hu.shape, rng.uniform(12.0, 40.0) / EDGE_MM, rng)
         cloud = belong_to(classes, LUNGS) & (field > rng.uniform(0.3, 1.6))
@@ -64,6 +66,20 @@ def make_ill(hu: Tensor, classes: Tensor, rng: np.random.Generator) -> None:
         fluid = lung & (depth < torch.quantile(depth[lung][::16], rng.uniform(0.02, 0.35)))
         hu[fluid] = rng.normal(8.0, 6.0)
         classes[fluid] = 0
+
+
+def _grow_mass(hu: Tensor, classes: Tensor, rng: np.random.Generator) -> None:
+    """A bumpy ball of tissue somewhere in a lung, up to its surface."""
+    lung = belong_to(classes, LUNGS)
+    places = torch.nonzero(lung)
+    if len(places) == 0:
+        return
+    centre = places[int(rng.integers(len(places)))]
+    axes = [(torch.arange(n) - c) * EDGE_MM * rng.uniform(0.75, 1.3) for n, c in zip(hu.shape, centre, strict=True)]
+    distance = torch.sqrt(axes[0][:, None, None] ** 2 + axes[1][None, :, None] ** 2 + axes[2][None, None, :] ** 2)
+    radius_mm = rng.uniform(8.0, 35.0)
+    mass = lung & (distance < radius_mm * (1 + 0.15 * smooth_field(hu.shape, radius_mm / EDGE_MM, rng)))
+    hu[mass] = rng.normal(40.0, 15.0)
 
 
 def scan_again(hu: Tensor, classes: Tensor, rng: np.random.Generator) -> Tensor:

@@ -13,8 +13,8 @@ from core.errors import ConfigError
 from core.structures import BY_NAME, STRUCTURES, parts_of
 from core.volume import Volume
 
-IGNORED = 255
-"""Voxels whose class nobody knows: no loss."""
+UNKNOWN = 255
+"""In files and in classes: voxels whose structure nobody knows; no loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class LabelledScan:
 def class_table() -> np.ndarray:
     """(256,) uint8: number of `core.structures` -> number of the net's class."""
     table = np.zeros(256, np.uint8)
+    table[UNKNOWN] = UNKNOWN
     for at, name in enumerate(CLASSES[1:], start=1):
         if name in BY_NAME:
             table[list(parts_of(name))] = at

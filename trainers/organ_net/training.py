@@ -13,10 +13,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.anatomy.organ_net import CLASSES, OrganNet, save_organ_net, show_windows
+from core.anatomy.organ_net import CLASSES, OrganNet, load_organ_net, save_organ_net, show_windows
 from core.errors import ConfigError
 from trainers.organ_net.acquisition import make_ill, recontrast, scan_again
-from trainers.organ_net.labelled import IGNORED, LabelledScan, read_labelled
+from trainers.organ_net.labelled import UNKNOWN, LabelledScan, read_labelled
 from trainers.organ_net.warping import WarpConfig, draw_warped
 
 
@@ -43,6 +43,8 @@ class OrganTraining:
     """After 100 steps of warm-up; falls to 0 along half a cosine."""
     weight_decay: float = 1e-4
     """Of AdamW."""
+    class_balance: float = 0.5
+    """Power of a class' rarity in the cross entropy: 0 = every voxel weighs the same, 1 = every class."""
     seed: int = 0
     """Of everything."""
     checkpoint_every: int = 100
@@ -57,6 +59,8 @@ class OrganTraining:
             )
         if self.shares and len(self.shares) != len(self.ct):
             raise ConfigError(f"Got {len(self.shares)} shares for {len(self.ct)} CT; expected one each, or none.")
+        if not 0 <= self.class_balance <= 1:
+            raise ConfigError(f"class_balance is {self.class_balance}; expected 0 to 1.")
         if self.steps < 1 or self.checkpoint_every < 1:
             raise ConfigError("steps and checkpoint_every must be at least 1.")
 
@@ -75,15 +79,26 @@ def thin_out(values: Tensor, rng: np.random.Generator) -> Tensor:
     return values[..., int(x) :: 2, int(y) :: 2, :]
 
 
-def segmentation_loss(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def class_weights(scans: Sequence[LabelledScan], power: float) -> Tensor:
+    """Weight of each class in the cross entropy, (K,): rarity to `power`, 1 on average over voxels, at most 30."""
+    counts = torch.zeros(len(CLASSES))
+    for scan in scans:
+        counts += torch.bincount(scan.classes[scan.classes != UNKNOWN].long(), minlength=len(CLASSES))
+    share = counts.clamp(min=1) / counts.sum()
+    weights = share**-power
+    return (weights / (weights * share).sum()).clamp(max=30.0)
+
+
+def segmentation_loss(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cross entropy + (1 - mean soft Dice) of logits (K, X, Y, Z) and classes (X, Y, Z) uint8; and the Dice (K,).
 
-    The Dice of a class that is not in view is NaN and does not count. Voxels of class 255 do not count.
+    weights (K,) are those of the classes in the cross entropy; None = 1. The Dice of a class that is not in view is
+    NaN and does not count. Voxels of class 255 do not count.
     """
-    known = classes != IGNORED
+    known = classes != UNKNOWN
     found = rearrange(logits, "k x y z -> (x y z) k")[known.reshape(-1)].float()
     target = classes[known].long()
-    entropy = F.cross_entropy(found, target)
+    entropy = F.cross_entropy(found, target, weights)
     shares = found.softmax(dim=1)
     truth = F.one_hot(target, shares.shape[1]).float()
     size = truth.sum(dim=0)
@@ -108,15 +123,15 @@ def train_organ_net(config: OrganTraining) -> Path:
     torch.manual_seed(config.seed)
     net = OrganNet()
     if config.init is not None:
-        from safetensors.torch import load_file
-
-        net.load_state_dict({name: value.float() for name, value in load_file(config.init).items()})
+        net.load_state_dict(load_organ_net(config.init).state_dict())
+    weights = class_weights(scans, config.class_balance)
+    net.class_weights.copy_(weights)
     optimizer = torch.optim.AdamW(net.parameters(), config.peak_lr, weight_decay=config.weight_decay)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
     step = _resume(config, net, optimizer, average)
     with (config.out / "log.jsonl").open("a") as log:
         while step < config.steps:
-            log.write(json.dumps(_take_step(config, scans, net, optimizer, step)) + "\n")
+            log.write(json.dumps(_take_step(config, (scans, weights), net, optimizer, step)) + "\n")
             step += 1
             _follow(average, net, min(0.998, step / (step + 10)))
             if step % config.checkpoint_every == 0 or step == config.steps:
@@ -129,13 +144,14 @@ def train_organ_net(config: OrganTraining) -> Path:
 
 def _take_step(
     config: OrganTraining,
-    scans: Sequence[LabelledScan],
+    data: tuple[Sequence[LabelledScan], Tensor],
     net: OrganNet,
     optimizer: torch.optim.Optimizer,
     step: int,
 ) -> dict[str, object]:
     """One tile forward and backward; what the log says of it."""
     began = time.perf_counter()
+    scans, weights = data
     rng = np.random.default_rng((config.seed, step))
     shares = np.array(config.shares or [1.0] * len(scans))
     scan = scans[int(rng.choice(len(scans), p=shares / shares.sum()))]
@@ -146,7 +162,7 @@ def _take_step(
         logits = net(windows[None].contiguous(memory_format=torch.channels_last_3d))[0]
     start = int(rng.integers(1 << 30))
     loss, dice = segmentation_loss(
-        thin_out(logits, np.random.default_rng(start)), thin_out(classes, np.random.default_rng(start))
+        thin_out(logits, np.random.default_rng(start)), thin_out(classes, np.random.default_rng(start)), weights
     )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -9,7 +9,15 @@ from safetensors.torch import load_file
 from core.anatomy.organ_net import CLASSES, OrganNet, load_organ_net, save_organ_net
 from core.errors import ConfigError, EngineError
 from core.structures import BY_NAME
-from trainers.organ_net.training import OrganTraining, learning_rate, segmentation_loss, thin_out, train_organ_net
+from trainers.organ_net.labelled import LabelledScan
+from trainers.organ_net.training import (
+    OrganTraining,
+    class_weights,
+    learning_rate,
+    segmentation_loss,
+    thin_out,
+    train_organ_net,
+)
 from trainers.organ_net.warping import WarpConfig
 
 TINY = WarpConfig(tile=(32, 32, 32))
@@ -37,11 +45,11 @@ def test_a_resumed_run_ends_with_the_same_weights(files, tmp_path):
     cut = OrganTraining(**files, out=tmp_path / "cut", steps=3, checkpoint_every=1, warp=TINY)
     take_step = training._take_step
 
-    def take_two(config, scans, net, optimizer, step):
+    def take_two(config, data, net, optimizer, step):
         if step == 2 and not (tmp_path / "again").exists():
             (tmp_path / "again").touch()
             raise KilledError
-        return take_step(config, scans, net, optimizer, step)
+        return take_step(config, data, net, optimizer, step)
 
     training._take_step = take_two
     try:
@@ -120,3 +128,14 @@ def test_a_file_that_is_no_net_is_refused(tmp_path):
 def test_unequal_lists_are_refused(files, tmp_path):
     with pytest.raises(ConfigError, match="expected as many"):
         OrganTraining(ct=files["ct"], organs=(), out=tmp_path)
+
+
+def test_rare_classes_weigh_more_in_the_cross_entropy():
+    classes = torch.zeros((10, 10, 10), dtype=torch.uint8)
+    classes[:1] = 1
+    scan = LabelledScan("one", torch.zeros(10, 10, 10), classes, (1.0, 1.0, 1.0))
+    even, balanced = class_weights([scan], 0.0), class_weights([scan], 0.5)
+    assert (even == 1).all()
+    assert balanced[1] / balanced[0] == pytest.approx(3.0)
+    assert balanced[0] * 0.9 + balanced[1] * 0.1 == pytest.approx(1.0)
+    assert balanced.max() <= 30

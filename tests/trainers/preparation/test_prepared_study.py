@@ -250,7 +250,7 @@ def test_a_thin_scan_is_prepared_all_the_same(tmp_path):
 def test_an_engine_finds_organs_where_there_is_no_mask(tmp_path):
     sample = Path(__file__).resolve().parents[3] / "assets/sample/lidc-idri-0001"
     job = Job("s", sample / "ct.nii.gz", "s")
-    study = prepare_study(job, options(segmenter="embedded", atlas=sample))
+    study = prepare_study(job, options(segmenter="embedded"))
     assert study.facts["organs"] == "embedded"
     assert study.structures.shape == study.hu.shape
     lungs = np.isin(study.structures, [BY_NAME[f"lung_lower_lobe_{side}"].number for side in ("left", "right")])
