@@ -35,8 +35,8 @@ def fill_hulls(mask: np.ndarray) -> np.ndarray:
     hulls = np.zeros_like(mask)
     for z in np.flatnonzero(mask.any(axis=(0, 1))):
         coarse = mask[::_STEP, ::_STEP, z]
-        if coarse.sum() < 3:
+        if not coarse.any():
             continue
-        hull = convex_hull_image(coarse, offset_coordinates=False)
+        hull = convex_hull_image(coarse)  # by corners of pixels, so that a row of them has one too
         hulls[:, :, z] = np.repeat(np.repeat(hull, _STEP, axis=0), _STEP, axis=1)[: mask.shape[0], : mask.shape[1]]
     return hulls | mask

@@ -48,3 +48,13 @@ def test_a_hull_closes_the_gap_between_ribs():
     assert hull[20, 20, 0]
     assert not hull[:, :, 1].any()
     assert not hull[1, 20, 0]
+
+
+def test_a_row_of_voxels_has_a_hull():
+    mask = np.zeros((20, 20, 3), bool)
+    mask[4:9, 10, 0] = True
+    mask[6, 6, 1] = True
+    hull = fill_hulls(mask)
+    assert hull[4:9, 10, 0].all()
+    assert not hull[12:, :, 0].any()
+    assert hull[6, 6, 1]
