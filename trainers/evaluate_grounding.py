@@ -31,7 +31,7 @@ from trainers.grounding.sources import ListConfig, collect_cases
 from trainers.grounding.synthetic import SyntheticConfig, synthetic_cases
 from trainers.metrics.intervals import IntervalConfig
 
-ATLAS = Path("sample/lidc-idri-0001")
+ORGAN_NET = "models/organs/organ_net.safetensors"
 """Below the assets: what the embedded organ engine registers to."""
 SOME_LEFT_OUT, NOTHING_JUDGED = 1, 2
 
@@ -88,7 +88,7 @@ class EvaluationConfig:
     threads: int = 1
     """Threads of torch."""
     assets: Path = Path("assets")
-    """Where the bundled model and the atlas lie."""
+    """Where the bundled models lie."""
     models: Path = Path("models")
     """Where the folders of other engines lie."""
     device: str = "auto"
@@ -151,7 +151,7 @@ def open_engine(config: EvaluationConfig) -> GroundingEngine:
 def _segmenter(config: EvaluationConfig) -> Segment | None:
     if config.organs == "none":
         return None
-    places = EnginePlaces(config.assets / ATLAS, device="cuda" if choose_device(config.device) == "cuda" else "cpu")
+    places = EnginePlaces(config.assets / ORGAN_NET, device="cuda" if choose_device(config.device) == "cuda" else "cpu")
     return choose_segmenter(config.organs, places).segment
 
 
