@@ -16,9 +16,9 @@ from core.volume import Grid
 
 _OVERLAP = 0.25
 """Least share of a tile's edge that its neighbour sees as well."""
-_UNBIAS = 0.5
+_UNBIAS = 0.25
 """How much of the weight that a class had in training is taken back: training by Dice wants some of it kept. Of 0,
-0.5, 1 and 1.5 it named the training patient's voxels best (mean Dice 0.822, 0.840, 0.767, 0.623)."""
+0.25, 0.5 and 1 it named the training patient's voxels best (mean Dice 0.859, 0.864, 0.862, 0.829)."""
 _SIDED = ("scapula", "clavicula", "humerus", "autochthon")
 
 

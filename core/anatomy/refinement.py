@@ -35,7 +35,8 @@ SOFT_ORGANS = (
     "spinal_cord",
 )
 """Organs without air or bone, in the order in which later ones win."""
-_IN_PIECES = ("pulmonary_vein", "pulmonary_artery", "colon", "aorta")
+_IN_PIECES = ("pulmonary_vein", "pulmonary_artery", "colon", "aorta", "esophagus")
+"""Organs that may come apart; of the others the largest piece is kept."""
 _LEAST_PIECE_ML = 0.5
 
 
@@ -64,7 +65,8 @@ def with_dense_parts(frame: Frame, lungs: Lungs, named: np.ndarray, free: np.nda
     """
     sides = []
     for lung, other, name in ((lungs.left, lungs.right, "lung_left"), (lungs.right, lungs.left, "lung_right")):
-        net_lung = np.isin(named, list(parts_of(name)))
+        unnamed = named == 0
+        net_lung = np.isin(named, list(parts_of(name))) | (lies_within(lung, name) & unnamed)
         open_to = free & ~other & (frame.hu < BONE_HU)
         deep = parts_over(
             shrink(net_lung, _DEEP_MM / frame.edge_mm) & open_to & ~lung, _LEAST_DENSE_ML / frame.grid.voxel_ml
@@ -76,6 +78,23 @@ def with_dense_parts(frame: Frame, lungs: Lungs, named: np.ndarray, free: np.nda
         near = grow(deep, 4 * _DEEP_MM / frame.edge_mm)
         sides.append(lung | (fill_solid(close(whole, _DEEP_MM / frame.edge_mm)) & near & open_to))
     return Lungs(sides[0], sides[1] & ~sides[0])
+
+
+def lies_within(lung: np.ndarray, name: str) -> np.ndarray:
+    """Voxels (X, Y, Z) bool that see `lung` above, below, towards the midline, and in front or behind.
+
+    A tumour at the chest wall does. The hilum does not see its own lung towards the midline, nor the liver below.
+    """
+    above, below = _sees(lung, 2, True), _sees(lung, 2, False)
+    inwards = _sees(lung, 0, name == "lung_left")  # x grows to the right: from the left lung the midline lies that way
+    return above & below & inwards & (_sees(lung, 1, True) | _sees(lung, 1, False))
+
+
+def _sees(mask: np.ndarray, axis: int, upwards: bool) -> np.ndarray:
+    """Where a ray along `axis`, towards higher indices or lower ones, meets `mask`: bool, same shape."""
+    if upwards:
+        return np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
+    return np.logical_or.accumulate(mask, axis)
 
 
 def split_lobes(lungs: Lungs, named: np.ndarray) -> dict[str, np.ndarray]:

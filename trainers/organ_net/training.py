@@ -84,7 +84,7 @@ def class_weights(scans: Sequence[LabelledScan], power: float) -> Tensor:
     counts = torch.zeros(len(CLASSES))
     for scan in scans:
         counts += torch.bincount(scan.classes[scan.classes != UNKNOWN].long(), minlength=len(CLASSES))
-    share = counts.clamp(min=1) / counts.sum()
+    share = counts.clamp(min=1) / counts.clamp(min=1).sum()
     weights = share**-power
     return (weights / (weights * share).sum()).clamp(max=30.0)
 
