@@ -33,6 +33,9 @@ class Golden:
         """Compare with what is stored: all of it, or the first studies, or every n-th entry of an axis."""
         rule, want = self.about["tolerance"], self.expected[name]
         self.compared.add(name)
+        if name == "k":  # empty slots have no number of their own
+            real = torch.arange(want.shape[1]) < torch.tensor(self.about["sentence_counts"])[:, None]
+            got, want = got[real], want[real]
         if not want.is_floating_point() or name in rule["exact"]:
             assert torch.equal(got.to(want.dtype), want), name
             return

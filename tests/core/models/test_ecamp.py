@@ -289,11 +289,13 @@ def test_pictures_to_volumes_skips_exactly_what_depends_on_them(fixtures):
     }  # fmt: skip
     assert len(kept) + len(skipped) == len(golden.weights)
     flat = flat_config(golden)
-    sizes = {"width": flat.vision.width, "depth": flat.vision.depth, "heads": flat.vision.heads}
-    volumes = ECAMP(
-        replace(ecamp_tiny(WORDS), vision=VisionConfig((16, 16, 8), (4, 4, 2), **sizes), report=flat.report,
-                task=replace(flat.task, max_tokens=flat.report.positions))
-    )  # fmt: skip
+    plain = VisionConfig((16, 16, 8), (4, 4, 2))
+    like = ("channels", "coded_axes", "slow_positions")
+    vision = replace(
+        flat.vision, image_size=plain.image_size, patch_size=plain.patch_size, **{n: getattr(plain, n) for n in like}
+    )
+    task = replace(flat.task, max_tokens=flat.report.positions)
+    volumes = ECAMP(replace(ecamp_tiny(WORDS), vision=vision, report=flat.report, task=task))
     missing, unexpected = volumes.load_state_dict(kept, strict=False)
     assert unexpected == []
     assert torch.equal(volumes.blocks[0].attn.qkv.weight, golden.weights["blocks.0.attn.qkv.weight"])
