@@ -25,6 +25,11 @@ BUILDERS = {
     "sent_organ": _TRIPLETS,
     "tags": _TRIPLETS,
     "mlm_weight": _BUILD.format("distill", "distilled.csv"),
+    **dict.fromkeys(
+        "asked_ids asked_attn asked_region asked_target asked_valid region_cells cell_class kind_region "
+        "sentence_target sentence_target_valid".split(),
+        "only the data engine has it: --data synthetic",
+    ),
 }
 """Batch field -> command that makes the files it is read from."""
 

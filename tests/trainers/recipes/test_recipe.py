@@ -74,6 +74,8 @@ def test_a_missing_input_names_the_command_that_makes_it():
     require_fields(["image"], ["image", "report_ids"])
     with pytest.raises(ConfigError, match=r"organ_ids \(python -m trainers.builders organ-text .*\)"):
         require_fields(["image", "organ_ids"], ["image"])
+    with pytest.raises(ConfigError, match=r"region_cells \(only the data engine has it: --data synthetic\)"):
+        require_fields(["image", "region_cells"], ["image"])
 
 
 def test_a_recipe_that_the_data_engine_cannot_feed_asks_for_a_folder(tmp_path, capsys):
