@@ -18,10 +18,10 @@ from core.models.losses import (
     alignment_logits,
     alignment_loss,
     balanced_injection_loss,
+    hidden_voxel_loss,
     injection_loss,
-    language_loss,
+    mean_over_words,
     question_loss,
-    reconstruction_loss,
     region_presence_loss,
     region_softmax_loss,
     size_prior_loss,
@@ -32,7 +32,7 @@ from core.models.processes import Count, count_everywhere, count_here, report_ke
 from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
 from core.models.text_cache import TextCache
-from core.models.vit import initialise_linear
+from core.models.vit import initialise_linear, take_tokens
 
 TensorMap = Mapping[str, Tensor]
 
@@ -187,11 +187,11 @@ class ASAP(MaskedAutoencoder3d):
         losses: dict[str, Tensor] = {}
         if max(config.weights.reconstruction, config.weights.injection) == 0:
             return losses
-        decoded = self.decode(encoded, with_voxels=config.weights.reconstruction > 0)
+        decoded = self.decode(encoded, "hidden" if config.weights.reconstruction > 0 else "none")
         if decoded.voxels is not None:
-            losses["reconstruction"] = reconstruction_loss(
-                decoded.voxels, patchify(self.split(batch["image"]), patch), encoded.masking.hidden, over_all=True
-            )
+            hidden = encoded.masking.hidden
+            target = take_tokens(patchify(self.split(batch["image"]), patch), encoded.masking.unseen)
+            losses["reconstruction"] = hidden_voxel_loss(decoded.voxels, target, hidden.numel())
         if config.weights.injection > 0:
             fractions = class_fractions(batch["organ_mask"], config.classes, patch)
             logits = decoded.anatomy_logits
@@ -275,10 +275,13 @@ class ASAP(MaskedAutoencoder3d):
     def _language_loss(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> Tensor:
         """Cross-entropy of the report's tokens; the vocabulary is only computed where it counts."""
         states = self.fuse(batch, encoded, aligned.selection.regions, aligned.valid)
-        if not self.config.fixes.language_on_masked_only:
-            return language_loss(self.bert_decoder.cls(states).flatten(0, 1), batch["report_ids"].flatten())
+        predictions, is_everywhere = self.bert_decoder.cls.predictions, not self.config.fixes.language_on_masked_only
+        if is_everywhere:
+            labels = batch["report_ids"].flatten()
+            return mean_over_words(predictions.sum_losses(states.flatten(0, 1), labels), len(labels))
         counted = batch["mlm_labels"] >= 0
-        return language_loss(self.bert_decoder.cls(states[counted]), batch["mlm_labels"][counted], self.count)
+        labels = batch["mlm_labels"][counted]
+        return mean_over_words(predictions.sum_losses(states[counted], labels), len(labels), self.count)
 
 
 def study_vector(projected: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
+from core.models.dropout import Dropout, drop
 from core.models.linear import Linear
 from core.models.vit import require_divides
+from core.models.word_loss import sum_word_losses
 
 EPS = 1e-12
 """Epsilon of every LayerNorm of BERT."""
@@ -46,8 +48,23 @@ class BertConfig:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, key_is_real: Tensor | None, dropout: float) -> Tensor:
     """Scaled dot-product attention over heads, (B, H, N, d); key_is_real (B, M) bool, False = never attended."""
+    is_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
+    if key_is_real is not None and is_cpu and bool(key_is_real.all()):
+        key_is_real = None
     mask = None if key_is_real is None else key_is_real[:, None, None, :]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    if not (dropout and is_cpu):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # With dropout PyTorch's own takes the same way on a CPU, but draws and keeps float32 factors.
+    scores = (query / query.shape[-1] ** 0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return drop(scores.softmax(dim=-1), dropout) @ value
+
+
+def cut_padding(is_real: Tensor) -> Tensor:
+    """Without the columns behind the batch's last real token: (B, T) bool -> (B, M), 1 <= M <= T."""
+    places = torch.arange(1, is_real.shape[1] + 1, device=is_real.device)
+    return is_real[:, : max(1, int((places * is_real).max()))]
 
 
 class SelfAttention(nn.Module):
@@ -86,14 +103,19 @@ class ResidualOutput(nn.Module):
         super().__init__()
         self.dense = Linear(width_in, width)
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(residual + self.dropout(self.dense(states)))
+    def forward(self, states: Tensor, residual: Tensor, of_gelu: bool = False) -> Tensor:
+        """states (..., width_in), residual (..., width); of_gelu: a GELU comes first."""
+        changed = self.dense.of_gelu(states) if of_gelu else self.dense(states)
+        return self.LayerNorm(residual + self.dropout(changed))
 
 
 class BertAttention(nn.Module):
-    """Self-attention with its residual output: (B, T, D) -> (B, T, D)."""
+    """Self-attention with its residual output: (B, T, D) -> (B, T, D).
+
+    is_real (B, M) bool may be shorter than the text, see `cut_padding`: nothing attends to tokens behind it.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -101,18 +123,19 @@ class BertAttention(nn.Module):
         self.output = ResidualOutput(config.width, config.width, config.dropout)
 
     def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
-        return self.output(self.self(states, states, is_real), states)
+        memory = states if is_real is None else states[:, : is_real.shape[1]]
+        return self.output(self.self(states, memory, is_real), states)
 
 
 class Intermediate(nn.Module):
-    """Linear and GELU: (..., D) -> (..., mlp_width)."""
+    """Linear: (..., D) -> (..., mlp_width). The GELU that follows is computed with the layer after it."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.dense = Linear(config.width, config.mlp_width)
 
     def forward(self, states: Tensor) -> Tensor:
-        return F.gelu(self.dense(states))
+        return self.dense(states)
 
 
 class BertLayer(nn.Module):
@@ -126,7 +149,7 @@ class BertLayer(nn.Module):
 
     def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
         states = self.attention(states, is_real)
-        return self.output(self.intermediate(states), states)
+        return self.output(self.intermediate(states), states, of_gelu=True)
 
 
 class BertStack(nn.Module):
@@ -137,8 +160,9 @@ class BertStack(nn.Module):
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.depth))
 
     def forward(self, states: Tensor, is_real: Tensor | None) -> Tensor:
+        seen = None if is_real is None else cut_padding(is_real)
         for layer in self.layer:
-            states = layer(states, is_real)
+            states = layer(states, seen)
         return states
 
 
@@ -154,7 +178,7 @@ class BertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.positions, config.width)
         self.token_type_embeddings = nn.Embedding(2, config.width) if config.token_types else None
         self.LayerNorm = nn.LayerNorm(config.width, eps=EPS)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, places: Tensor | None = None) -> Tensor:
         length, longest = ids.shape[1], self.position_embeddings.num_embeddings
@@ -190,6 +214,10 @@ class MlmPredictions(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return self.decoder(self.transform(states))
+
+    def sum_losses(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the cross-entropies of states (N, D) against labels (N,) int64."""
+        return sum_word_losses(self.transform(states), self.decoder.weight, self.decoder.bias, labels)
 
 
 class MlmHead(nn.Module):

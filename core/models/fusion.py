@@ -11,6 +11,7 @@ from core.models.bert import (
     MlmHead,
     ResidualOutput,
     SelfAttention,
+    cut_padding,
     initialise_bert,
 )
 
@@ -28,11 +29,11 @@ class FusionLayer(nn.Module):
         self.output = ResidualOutput(config.mlp_width, config.width, config.dropout)
 
     def forward(self, states: Tensor, is_real: Tensor, memory: Tensor, overview: Tensor) -> Tensor:
-        """states (B, T, D), is_real (B, T) bool, memory (B, M, D), overview (B, 1, D) -> (B, T, D)."""
+        """states (B, T, D), is_real (B, T) bool or cut, memory (B, M, D), overview (B, 1, D) -> (B, T, D)."""
         states = self.attention(states, is_real)
         context = self.cross_self_attention(states, memory) + self.gap_mlp(overview)
         states = self.out_layer(context, states)
-        return self.output(self.intermediate(states), states)
+        return self.output(self.intermediate(states), states, of_gelu=True)
 
 
 class Pooler(nn.Module):
@@ -55,7 +56,7 @@ class FusionBody(nn.Module):
         self.encoder = BertStack(config)
 
     def forward(self, states: Tensor, is_real: Tensor, memory: Tensor, overview: Tensor) -> Tensor:
-        return self.encoder(self.fusion_layer(states, is_real, memory, overview), is_real)
+        return self.encoder(self.fusion_layer(states, cut_padding(is_real), memory, overview), is_real)
 
 
 class ReportDecoder(nn.Module):

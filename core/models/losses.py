@@ -14,6 +14,11 @@ TINY = 1e-6
 """Keeps 0 / 0 at 0; smaller than any count that is not 0."""
 
 
+def hidden_voxel_loss(predicted: Tensor, target: Tensor, patches: int) -> Tensor:
+    """`reconstruction_loss` over all voxels, from hidden patches alone: predicted, target (B, H, P), B * L patches."""
+    return (predicted.float() - target.float()).square().sum() / (patches * target.shape[-1])
+
+
 def reconstruction_loss(predicted: Tensor, target: Tensor, hidden: Tensor, over_all: bool) -> Tensor:
     """Squared error on hidden patches; predicted, target (B, L, P), hidden (B, L) bool, True = was masked out.
 
@@ -63,8 +68,12 @@ def alignment_loss(logits: Tensor, valid: Tensor, mask_padding: bool, count: Cou
 
 def language_loss(logits: Tensor, labels: Tensor, count: Count = count_here) -> Tensor:
     """Mean cross-entropy over the given tokens: logits (N, vocab), labels (N,) int64; 0 for no token."""
-    words = count(torch.tensor(len(labels), device=labels.device)).clamp(min=TINY)
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / words
+    return mean_over_words(F.cross_entropy(logits.float(), labels, reduction="sum"), len(labels), count)
+
+
+def mean_over_words(total: Tensor, words: int, count: Count = count_here) -> Tensor:
+    """A sum over `words` tokens as a mean; 0 for no token."""
+    return total / count(torch.tensor(words, device=total.device)).clamp(min=TINY)
 
 
 def weighted_language_loss(logits: Tensor, labels: Tensor, weights: Tensor, count: Count = count_here) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -18,6 +18,7 @@ from core.models.vit import (
     VisionTransformer3d,
     initialise_linear,
     require_divides,
+    take_tokens,
 )
 
 
@@ -53,6 +54,11 @@ class Masking(NamedTuple):
     restore: Tensor  # (B, L) int64, inverse of `order`
     hidden: Tensor  # (B, L) bool in spatial order, True = not seen by the encoder
 
+    @property
+    def unseen(self) -> Tensor:
+        """(B, L - V) int64, the hidden patches in spatial order."""
+        return self.order[:, self.keep.shape[1] :].sort(dim=1).values
+
 
 class Encoded(NamedTuple):
     """What the encoder makes of the visible patches."""
@@ -67,7 +73,7 @@ class Encoded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Decoder outputs for all patches in spatial order."""
+    """Decoder outputs in spatial order."""
 
     voxels: Tensor | None  # (B, L, P) predicted voxels, (x, y, z) inside a patch; None when not asked for
     anatomy_logits: Tensor  # (B, L, C)
@@ -96,11 +102,6 @@ def mask_patches(noise: Tensor, mask_ratio: float) -> Masking:
     return Masking(order, order[:, :visible], restore, restore >= visible)
 
 
-def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
-    """Rows of each sample: tokens (B, L, D), index (B, V) -> (B, V, D)."""
-    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
-
-
 def patchify(images: Tensor, patch: Size3) -> Tensor:
     """Cut volumes into flat patches: (B, C, X, Y, Z) -> (B, L, px*py*pz*C), x-major in both, channels innermost."""
     px, py, pz = patch
@@ -117,10 +118,11 @@ def unpatchify(patches: Tensor, patch: Size3, grid: Size3) -> Tensor:
 def class_fractions(labels: Tensor, classes: int, patch: Size3) -> Tensor:
     """Share of each class in each patch: labels (B, X, Y, Z) integer -> (B, L, C) float32, rows sum to 1.
 
-    One average pooling per class, so nothing of size voxels x classes is ever built.
+    Counted class by class, so nothing of size voxels x classes is ever built.
     """
-    pooled = [F.avg_pool3d((labels == index).float()[:, None], patch, patch) for index in range(classes)]
-    return rearrange(torch.cat(pooled, dim=1), "b c x y z -> b (x y z) c")
+    cut = patchify(labels[:, None], patch)
+    counts = [(cut == index).view(torch.uint8).sum(dim=2, dtype=torch.int32) for index in range(classes)]
+    return torch.stack(counts, dim=2) / cut.shape[2]
 
 
 class MaskedAutoencoder3d(VisionTransformer3d):
@@ -153,27 +155,43 @@ class MaskedAutoencoder3d(VisionTransformer3d):
     def encode_visible(self, images: Tensor, noise: Tensor, mask_ratio: float) -> Encoded:
         """Encode the patches left visible; images (B, C, X, Y, Z), noise (B, L)."""
         masking = mask_patches(noise, mask_ratio)
-        visible = take_tokens(self.embed_patches(images), masking.keep)
-        return Encoded(self.norm(self.run_blocks(visible)), masking)
+        return Encoded(self.norm(self.run_blocks(self._embed_visible(images, masking.keep))), masking)
 
-    def decode(self, encoded: Encoded, with_voxels: bool = True) -> Decoded:
-        """Predict all patches' voxels and anatomy; without voxels the blocks after the anatomy head are skipped."""
-        tokens = self._fill_hidden(encoded)
-        anatomy = tokens
-        for index, block in enumerate(self.decoder_blocks):
-            if not with_voxels and index > self.decoder.injection_block:
-                break
+    def decode(self, encoded: Encoded, of_voxels: Literal["all", "hidden", "none"] = "all") -> Decoded:
+        """Predict all patches' anatomy, and the voxels of all, of the hidden ones (B, L - V, P), or of none.
+
+        Without voxels the blocks after the anatomy head are skipped; of hidden patches alone the last is cheaper.
+        """
+        tokens, anatomy_block = self._fill_hidden(encoded), self.decoder.injection_block
+        for block in self.decoder_blocks[: anatomy_block + 1]:
             tokens = block(tokens)
-            anatomy = tokens if index == self.decoder.injection_block else anatomy
-        voxels = self.decoder_pred_layer(self.decoder_norm(tokens))[:, 1:] if with_voxels else None
-        return Decoded(voxels, self._classify_anatomy(anatomy[:, 1:]))
+        logits = self._classify_anatomy(tokens[:, 1:])
+        if of_voxels == "none":
+            return Decoded(None, logits)
+        rest = self.decoder_blocks[anatomy_block + 1 :]
+        if of_voxels == "all":
+            return Decoded(self._predict_voxels(tokens, rest)[:, 1:], logits)
+        return Decoded(self._predict_voxels(tokens, rest, 1 + encoded.masking.unseen), logits)
+
+    def _embed_visible(self, images: Tensor, keep: Tensor) -> Tensor:
+        """What `embed_patches` gives for the visible patches alone: (B, V, D)."""
+        x, y, z = (n // p for n, p in zip(images.shape[2:], self.vision.patch_size, strict=True))
+        places = self._positions((x, y, z))[:, 1:].expand(len(images), -1, -1)
+        patches = take_tokens(patchify(self.split(images), self.vision.patch_size), keep)
+        return self.patch_embed.embed(patches) + take_tokens(places, keep)
 
     def decode_voxels(self, encoded: Encoded) -> Tensor:
         """Predict all patches' voxels and nothing else: (B, L, P)."""
-        tokens = self._fill_hidden(encoded)
-        for block in self.decoder_blocks:
-            tokens = block(tokens)
-        return self.decoder_pred_layer(self.decoder_norm(tokens))[:, 1:]
+        return self._predict_voxels(self._fill_hidden(encoded), self.decoder_blocks)[:, 1:]
+
+    def _predict_voxels(self, tokens: Tensor, blocks: nn.ModuleList, places: Tensor | None = None) -> Tensor:
+        """The rest of the decoder: tokens (B, 1 + L, D') -> voxels of all tokens, or of those at places (B, Q)."""
+        wanted = None if places is None or not places.numel() else places
+        for number, block in enumerate(blocks, start=1):
+            tokens = block(tokens, wanted) if number == len(blocks) else block(tokens)
+        if places is not None and (wanted is None or not len(blocks)):
+            tokens = take_tokens(tokens, places)
+        return self.decoder_pred_layer.of_norm(tokens, self.decoder_norm)
 
     def _fill_hidden(self, encoded: Encoded) -> Tensor:
         """All tokens in spatial order with mask tokens where hidden, plus position code: (B, 1 + L, D')."""

@@ -98,6 +98,11 @@ def position_code(grid: Size3, width: int, axes: tuple[int, ...] = (0, 1, 2), sl
     return F.pad(code, (0, width - code.shape[1], 1, 0))[None].float()
 
 
+def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """Rows of each sample: tokens (B, L, D), index (B, V) -> (B, V, D)."""
+    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
 class PatchEmbed(nn.Module):
     """One strided convolution: (B, C, X, Y, Z) -> (B, D, gx, gy, gz)."""
 
@@ -109,9 +114,17 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.proj(images)
 
+    def embed(self, patches: Tensor) -> Tensor:
+        """The same for patches that are cut out already: (B, V, px*py*pz*C), channels innermost -> (B, V, D)."""
+        kernel = rearrange(self.proj.weight, "d c px py pz -> d (px py pz c)")
+        return F.linear(patches, kernel, self.proj.bias)
+
 
 class Attention(nn.Module):
-    """Multi-head self-attention: (B, N, D) -> (B, N, D); dropout on its weights and its output."""
+    """Multi-head self-attention of norm(tokens), dropout on its weights and its output: (B, N, D) -> (B, N, D).
+
+    With `asked` (B, Q, D) those tokens look at `tokens`: -> (B, Q, D).
+    """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -119,22 +132,34 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+    def forward(self, tokens: Tensor, norm: nn.LayerNorm, asked: Tensor | None = None) -> Tensor:
+        if asked is None:
+            qkv = self.qkv.of_norm(tokens, norm)
+            q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        else:
+            q, k, v = self._ask(norm(asked), norm(tokens))
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         projected = self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
         return F.dropout(projected, self.dropout, self.training)
 
+    def _ask(self, asked: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the asked, keys and values of all tokens: each (B, H, N, d)."""
+        weight, bias, width = self.qkv.weight, self.qkv.bias, asked.shape[-1]
+        queries = F.linear(asked, weight[:width], bias[:width])
+        both = F.linear(tokens, weight[width:], bias[width:])
+        k, v = rearrange(both, "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        return rearrange(queries, "b n (h d) -> b h n d", h=self.heads), k, v
+
 
 class Mlp(nn.Module):
-    """Two linear layers around a GELU, dropout after both: (..., D) -> (..., D)."""
+    """Two linear layers around a GELU, of norm(tokens), dropout after both: (..., D) -> (..., D)."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1, self.fc2, self.dropout = Linear(width, hidden), Linear(hidden, width), dropout
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.fc1(tokens)
+    def forward(self, tokens: Tensor, norm: nn.LayerNorm) -> Tensor:
+        hidden = self.fc1.of_norm(tokens, norm)
         if not (self.dropout and self.training):
             return self.fc2.of_gelu(hidden)
         mixed = self.fc2(F.dropout(F.gelu(hidden), self.dropout))
@@ -142,16 +167,20 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: (B, N, D) -> (B, N, D)."""
+    """Pre-norm transformer block: (B, N, D) -> (B, N, D).
+
+    With `places` (B, Q) int64 only these tokens come out, the same as otherwise: -> (B, Q, D).
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
         self.attn, self.mlp = Attention(width, heads, dropout), Mlp(width, round(mlp_ratio * width), dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+    def forward(self, tokens: Tensor, places: Tensor | None = None) -> Tensor:
+        asked = None if places is None else take_tokens(tokens, places)
+        tokens = (tokens if asked is None else asked) + self.attn(tokens, self.norm1, asked)
+        return tokens + self.mlp(tokens, self.norm2)
 
 
 def initialise_linear(module: nn.Module) -> None:

@@ -144,6 +144,7 @@ def test_masking_and_encoder(run: Run):
 def test_decoder_and_anatomy_head(run: Run):
     model = run.model
     decoded = model.decode(run.encode())
+    inner = dict(run.inner)  # in a training step the last block answers for hidden patches only
     volume = unpatchify(decoded.voxels, model.vision.patch_size, model.vision.grid)
     losses = model(run.batch, run.golden.inputs["masking_noise"])
     checks(
@@ -152,8 +153,8 @@ def test_decoder_and_anatomy_head(run: Run):
         inj_soft_labels=class_fractions(run.batch["organ_mask"], model.config.classes, model.vision.patch_size),
         pred_patches=decoded.voxels,
         recon_volume=volume[:, 0],
-        decoder_block_1=run.inner["decoder_blocks.1"],
-        decoder_block_last=run.inner[f"decoder_blocks.{model.decoder.depth - 1}"],
+        decoder_block_1=inner["decoder_blocks.1"],
+        decoder_block_last=inner[f"decoder_blocks.{model.decoder.depth - 1}"],
         mim_loss=losses["reconstruction"],
         inj_loss=losses["injection"],
     )
@@ -161,7 +162,7 @@ def test_decoder_and_anatomy_head(run: Run):
 
 def test_skipping_voxels_leaves_the_anatomy_unchanged(run: Run):
     encoded = run.encode()
-    short = run.model.decode(encoded, with_voxels=False)
+    short = run.model.decode(encoded, "none")
     assert short.voxels is None
     assert torch.equal(short.anatomy_logits, run.model.decode(encoded).anatomy_logits)
 

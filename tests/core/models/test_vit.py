@@ -5,8 +5,8 @@ import torch
 from einops import rearrange
 
 from core.errors import ConfigError
-from core.models.mae import class_fractions, mask_patches, patchify, take_tokens, unpatchify
-from core.models.vit import PatchEmbed, VisionConfig, VisionTransformer3d, position_code
+from core.models.mae import class_fractions, mask_patches, patchify, unpatchify
+from core.models.vit import PatchEmbed, VisionConfig, VisionTransformer3d, position_code, take_tokens
 
 
 def a_config() -> VisionConfig:
