@@ -20,6 +20,7 @@ from core.errors import ConfigError
 from core.models.checkpoint import load_strictly, read_weights
 from trainers.batch import Batch, check_batch
 from trainers.batches import AnnouncedStudies, Studies, stream_batches
+from trainers.early_steps import EarlySteps
 from trainers.optim import OptimConfig, Schedule, build_adamw, plan_schedule
 from trainers.resume import Progress, latest_checkpoint, load_training, load_weights, save_checkpoint, write_weights
 from trainers.run_log import LogConfig, RunLog
@@ -65,6 +66,9 @@ class LoopConfig:
     """Steps between two validations, when there are studies to validate on."""
     patience: int = 0
     """Validations without a better total after which a run ends and the best weights are taken; 0 = never."""
+    step_early: bool = True
+    """Step each weight as soon as its gradient is known, and forget the gradient, where nothing looks at all gradients
+    at once: without clipping, accumulation, several processes and fp16. Saves the memory of the gradients."""
     cpu: bool = False
     """Stay on the CPU where a GPU exists."""
     log: LogConfig = field(default_factory=LogConfig)
@@ -92,6 +96,7 @@ class Run(NamedTuple):
     log: RunLog
     start: int  # steps that are done
     progress: Progress
+    early: EarlySteps | None  # steps weights within the backward pass, where that is possible
 
 
 def train(
@@ -113,6 +118,18 @@ def train(
     if watch.before_epoch is not None:
         drawn = AnnouncedStudies(studies, partial(_announce, run, studies, config.batch_size, watch.before_epoch))
     batches = stream_batches(drawn, config.batch_size, config.seed, first, rank_of, config.workers)
+    try:
+        _take_steps(run, batches, studies, config, watch)
+    finally:
+        if run.early is not None:
+            run.early.detach()
+    run.log.close()
+    return finish(run, config, out_dir)
+
+
+def _take_steps(run: Run, batches: Iterator[Batch], studies: Studies, config: LoopConfig, watch: Watch) -> None:
+    """Step, tell, look and keep until the schedule or the patience ends."""
+    out_dir = run.log.out_dir
     run.model.train()
     for step in range(run.start + 1, run.schedule.steps + 1):
         if is_exhausted(run.progress, config.patience):
@@ -130,8 +147,6 @@ def train(
             look(run, studies, watch, step, config.batch_size)
         if step % config.checkpoint_every == 0 or is_last or is_exhausted(run.progress, config.patience):
             save_checkpoint(out_dir, step, run.accelerator, run.model, run.optimizer, run.progress)
-    run.log.close()
-    return finish(run, config, out_dir)
 
 
 def _announce(run: Run, studies: Studies, batch_size: int, tell: Callable[[EpochStart], None], epoch: int) -> None:
@@ -158,7 +173,14 @@ def begin(model: nn.Module, studies: Studies, config: LoopConfig, out_dir: Path,
     schedule = schedule_of(config, studies, stage, accelerator.num_processes)
     per_step = config.batch_size * config.accumulate * accelerator.num_processes
     log = RunLog(out_dir, (start, schedule.steps), config.log, per_step, accelerator.process_index)
-    return Run(accelerator, placed, plain, optimizer, schedule, stage, log, start, progress)
+    early = EarlySteps(optimizer) if _may_step_early(config, accelerator) else None
+    return Run(accelerator, placed, plain, optimizer, schedule, stage, log, start, progress, early)
+
+
+def _may_step_early(config: LoopConfig, accelerator: Accelerator) -> bool:
+    """Whether no part of a step needs all gradients at once."""
+    is_alone = accelerator.num_processes == 1 and accelerator.scaler is None
+    return config.step_early and is_alone and config.accumulate == 1 and config.optim.clip_norm == 0
 
 
 def schedule_of(config: LoopConfig, studies: Studies, stage: Stage, processes: int = 1) -> Schedule:
@@ -192,11 +214,15 @@ def apply_gradients(run: Run, clip_norm: float) -> float:
 
     A model with slow copies or roles of its own moves them in `after_step`, which is called after every step taken.
     """
-    finish_gradients(run.model, run.accelerator)
-    norm = clip_gradients(run.model, clip_norm if clip_norm > 0 else math.inf)
+    if run.early is not None:
+        norm = run.early.finish()
+    else:
+        finish_gradients(run.model, run.accelerator)
+        norm = clip_gradients(run.model, clip_norm if clip_norm > 0 else math.inf)
     is_told = math.isfinite(norm) and norm > 0  # without a gradient, decay and momentum would still move the weights
     if is_told or run.accelerator.scaler is not None:  # a scaler skips by itself and must see the step
-        run.optimizer.step()
+        if run.early is None:
+            run.optimizer.step()
         after_step = getattr(bare(run.model), "after_step", None)
         if after_step is not None:
             after_step()
