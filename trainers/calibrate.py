@@ -33,9 +33,8 @@ from trainers.patients import read_patients
 from trainers.presence_answers import AnswerFile, ask_study
 from trainers.presence_fit import (
     Answer,
-    Count,
     FitConfig,
-    error_rate,
+    balanced_weights,
     fit_calibration,
     is_split_by_patient,
     unseen_chances,
@@ -174,24 +173,23 @@ def describe_findings(answers: Sequence[Answer], found: Calibration, config: Fit
 
 
 def reliability(answers: Sequence[Answer], found: Calibration, config: FitConfig) -> list[dict[str, float]]:
-    """Chances of covered findings, on answers they were not fitted on, against how often the finding was there."""
+    """Chances of covered findings, on answers they were not fitted on, against how often the finding was there.
+
+    Both truths count the same for each finding, as they do for the chances.
+    """
     covered = [one for one in answers if found.family(one.finding)]
     if not covered:
         return []
     chances, truth = unseen_chances(covered, config), np.array([one.is_there for one in covered])
+    shares = balanced_weights(covered)
     rows = []
     for number in range(BINS):
         inside = (chances >= number / BINS) & ((chances < (number + 1) / BINS) | (number == BINS - 1))
         if inside.any():
-            rate = error_rate_of(truth[inside])
-            rows.append({"chance": round(float(chances[inside].mean()), 3), **rate})
+            weights = shares[inside]
+            means = [round(float(np.average(values[inside], weights=weights)), 3) for values in (chances, truth)]
+            rows.append({"chance": means[0], "there": means[1], "n": int(inside.sum())})
     return rows
-
-
-def error_rate_of(truth: np.ndarray) -> dict[str, float]:
-    """How often it was there, with the 95 % interval."""
-    rate = error_rate(Count(int(truth.sum()), len(truth)), 0.5)
-    return {"there": round(rate.rate, 3), "low": rate.low, "high": rate.high, "n": len(truth)}
 
 
 def _about(config: CalibrateConfig) -> dict[str, object]:

@@ -1,11 +1,12 @@
 """From answers whose truth is known to a calibration: chances, thresholds that keep an error rate, what they cost.
 
-Chances are a logistic regression on the scores at the peak with one offset per finding. Three weights, none below zero
-(stronger support may not count against a finding), and offsets that are pulled to zero: a few hundred answers carry no
-more. Thresholds are the ends of one-sided bounds of Clopper and Pearson (Biometrika 26, 1934) on answers that the
+Chances are a logistic regression on the scores at the peak with one offset per finding, as if each were there as often
+as not: the chance of a claim against its denial. Three weights, none below zero (stronger support may not count against
+a finding), and offsets that are pulled to zero: a few hundred answers carry no more. Thresholds are the ends of one-sided bounds of Clopper and Pearson (Biometrika 26, 1934) on answers that the
 chances were not fitted on; the error rates are counted on answers that neither chances nor thresholds have seen.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -144,18 +145,19 @@ def decide(answers: Sequence[Answer], config: FitConfig) -> Fit:
 
 
 def fit_chances(answers: Sequence[Answer], config: FitConfig) -> Chances:
-    """Maximum likelihood with weights of at least 0 and penalised offsets."""
+    """Maximum likelihood with weights of at least 0 and penalised offsets, both truths counting the same."""
     names = sorted({one.finding for one in answers})
     scores, truth = _scores(answers), _truth(answers)
     middle, scale = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
     which = np.array([[one.finding == name for name in names] for one in answers], np.float64)
     design = np.concatenate([(scores - middle) / scale, np.ones((len(answers), 1)), which], axis=1)
+    shares = balanced_weights(answers)
     penalty = np.array([1e-3] * 3 + [1e-6] + [config.offset_penalty] * len(names))
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         logits = design @ values
-        wrong = np.logaddexp(0, np.where(truth, -logits, logits)).sum()
-        slope = design.T @ (_sigmoid(logits) - truth)
+        wrong = (shares * np.logaddexp(0, np.where(truth, -logits, logits))).sum()
+        slope = design.T @ (shares * (_sigmoid(logits) - truth))
         return float(wrong + (penalty * values**2).sum() / 2), slope + penalty * values
 
     bounds = [(0.0, None)] * 3 + [(None, None)] * (1 + len(names))
@@ -164,6 +166,13 @@ def fit_chances(answers: Sequence[Answer], config: FitConfig) -> Chances:
     bias = float(found[3] - weights @ middle)
     score, margin, contrast = (float(weight) for weight in weights)
     return Chances((score, margin, contrast), bias, dict(zip(names, found[4:].tolist(), strict=True)))
+
+
+def balanced_weights(answers: Sequence[Answer]) -> np.ndarray:
+    """Weights (N,) that let each finding be there as often as not: how often it was painted is no patient's odds."""
+    counts = Counter((one.finding, one.is_there) for one in answers)
+    both = Counter(one.finding for one in answers)
+    return np.array([both[one.finding] / (2 * counts[one.finding, one.is_there]) for one in answers])
 
 
 def unseen_chances(answers: Sequence[Answer], config: FitConfig) -> np.ndarray:
