@@ -2,8 +2,9 @@
 
 Chances are a logistic regression on the scores at the peak with one offset per finding, as if each were there as often
 as not: the chance of a claim against its denial. Three weights, none below zero (stronger support may not count against
-a finding), and offsets that are pulled to zero: a few hundred answers carry no more. Thresholds are the ends of one-sided bounds of Clopper and Pearson (Biometrika 26, 1934) on answers that the
-chances were not fitted on; the error rates are counted on answers that neither chances nor thresholds have seen.
+a finding), and offsets pulled to zero: a few hundred answers carry no more. Thresholds are the ends of one-sided
+bounds of Clopper and Pearson (Biometrika 26, 1934) on answers that the chances were not fitted on; the error rates are
+counted on answers that neither chances nor thresholds have seen.
 """
 
 from collections import Counter
