@@ -87,7 +87,7 @@ class Viewer {
   }
 
   goTo({ mm }) {
-    if (!this.case) {
+    if (!this.ct) { // also while the voxels of a new case are on their way: no plane knows its size yet
       this.pendingGoto = { mm };
       return;
     }
