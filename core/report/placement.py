@@ -98,7 +98,7 @@ class Placement:
         item = self.found[position]
         mates = [p for p in range(position + 1, len(self.found)) if self.found[p].clause == item.clause]
         for mate in mates:
-            behind = [organ for organ in self._own(mate) if organ.start >= self.found[mate].span.end]
+            behind = [organ for organ in self._own(mate) if organ.start >= item.span.end]
             shared = behind or self._vessels(item, self.found[mate])
             if shared:
                 return shared

@@ -99,7 +99,7 @@ def test_missing_patients_are_named(tmp_path):
 
 
 def test_unknown_preset_lists_the_known_ones(patients, tmp_path):
-    with pytest.raises(ConfigError, match="released, paper, corrected, small, tiny"):
+    with pytest.raises(ConfigError, match="released, paper, corrected, small, two_scale, tiny"):
         pretrain(replace(a_run(patients, tmp_path), preset="large"))
 
 

@@ -32,11 +32,11 @@ def source(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("source")
     words = ["[PAD]", "[unused0]", *SPECIAL_TOKENS[1:], *PIECES]
     told = {"vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    told |= {"intermediate_size": 24, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0}
+    told |= {"intermediate_size": 24, "max_position_embeddings": 512, "hidden_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(told | {"attention_probs_dropout_prob": 0.0}))
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(0)
-    encoder = TextEncoder(BertConfig(len(words), 16, 2, 2, 24, 64))
+    encoder = TextEncoder(BertConfig(len(words), 16, 2, 2, 24, 512))
     weights = torch.nn.Module()
     for name, part in encoder.bert.named_children():
         weights.add_module(name, part)
@@ -47,7 +47,7 @@ def source(tmp_path_factory) -> Path:
 def test_an_encoder_cut_to_the_whole_source_reads_as_the_source_does(source):
     teacher = read_teacher(source)
     chosen = choose_words(teacher, ["the lung"], len(PIECES) + 5)
-    cut = cut_encoder(teacher, chosen, BertConfig(len(chosen), 16, 2, 2, 24, 64), (0, 1), ["the lung"]).eval()
+    cut = cut_encoder(teacher, chosen, BertConfig(len(chosen), 16, 2, 2, 24, 512), (0, 1), ["the lung"]).eval()
     tokenizer = build_tokenizer(teacher, chosen)
     text = "no nodule in the left upper lobe, 12 mm"
     ids, attn = tokenizer.encode_closed([text], 32)
@@ -160,7 +160,20 @@ def test_a_run_writes_an_encoder_that_reads_sentences_alone_and_in_reports(sourc
     monkeypatch.setattr("trainers.text_encoder.vocabulary_texts", lambda seed: ["the lung is left of the nodule"] * 20)
     optim = OptimConfig(steps=3, warmup_steps=1, peak_lr=1e-3)
     size = len(PIECES) + 5
-    main(TextTrainConfig(source, tmp_path, size, (0,), 12, families=3, frames=2, anchors=1, keep_every=2, optim=optim))
+    main(
+        TextTrainConfig(
+            source,
+            tmp_path,
+            vocab_size=size,
+            layers=(0,),
+            mlp_width=12,
+            families=3,
+            frames=2,
+            anchors=1,
+            keep_every=2,
+            optim=optim,
+        )
+    )
     tensors, metadata = read_weights(tmp_path / "text.safetensors")
     assert {value.dtype for value in tensors.values()} == {torch.float16}
     encoder = TextEncoder(config_from_json(BertConfig, metadata["config"])).eval()

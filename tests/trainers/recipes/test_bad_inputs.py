@@ -75,7 +75,7 @@ def test_broken_studies_are_listed_and_spoil_nothing(folder, tmp_path, name, cap
     troubles = " ".join(entry["trouble"] for entry in told)
     assert "no numbers" in troubles
     assert "cannot be read" in troubles
-    assert "Line 5 of reports.csv, made_2_b_1: the report is empty" in troubles
+    assert "of reports.csv, made_2_b_1: the report is empty" in troubles
     assert "left out: 1 reports" in capsys.readouterr().err
 
 
@@ -91,4 +91,4 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(folder, tmp_pat
     newest.rmdir()
     again = read_weights(train("fvlm", folder, tmp_path / "run"))[0]
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert len((tmp_path / "run" / BAD_STUDIES).read_text().split("Line 5 of")) == 2  # told once
+    assert len((tmp_path / "run" / BAD_STUDIES).read_text().split("of reports.csv, made_2_b_1")) == 2  # told once
