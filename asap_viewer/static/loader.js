@@ -80,7 +80,7 @@ export class Loader {
 
   async #openHeat(spec, turn) {
     const { viewer } = this;
-    if (!viewer.case || turn !== this.heatTurn) return;
+    if (!viewer.ct || turn !== this.heatTurn) return; // a CT that did not load keeps its error in sight
     const isRaw = Boolean(spec?.raw) && viewer.heatKind === 'raw';
     const part = isRaw ? spec.raw : spec;
     let layer = null;
