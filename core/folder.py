@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, never a part. Raises OSError."""
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write the parts as one file so that a kill at any moment leaves the old one or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with scratch.open("wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

@@ -62,10 +62,10 @@ class ImportReport(NamedTuple):
         return f"{len(self.matched)} tensors matched, {len(self.skipped)} skipped, {len(self.missing)} missing"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, never a part."""
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write the parts as one file so that a kill at any moment leaves the old one or the new one, never a part."""
     try:
-        replace_file(path, content)
+        replace_file(path, *parts)
     except OSError as error:
         raise CheckpointError(
             f"{path} could not be written ({error}). Free some space or choose another folder."
@@ -85,7 +85,21 @@ def write_tensors(
     for name, value in tensors.items():
         kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
         kept[name] = value.detach().to("cpu", kind, copy=True).contiguous()  # a copy: tied weights share memory
-    write_atomically(path, to_bytes(kept, dict(metadata)))
+    content = memoryview(to_bytes(kept, dict(metadata)))
+    end = 8 + int.from_bytes(content[:8], "little")
+    write_atomically(path, *sort_header(bytes(content[8:end])), content[end:])
+
+
+def sort_header(header: bytes) -> tuple[bytes, bytes]:
+    """Length and text of a safetensors header, its metadata in the order of their names: equal files are equal bytes.
+
+    The library writes them in an order that it draws anew each time.
+    """
+    told = json.loads(header)
+    told["__metadata__"] = dict(sorted(told.get("__metadata__", {}).items()))
+    text = json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little"), text
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -18,6 +18,7 @@ from core.models.checkpoint import (
     read_weights,
     save_weights,
     write_atomically,
+    write_tensors,
 )
 from core.models.tokens import train_wordpiece
 
@@ -195,3 +196,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_state_dict_of_another_module_is_no_asap(model):
     with pytest.raises(CheckpointError, match="0 tensors matched"):
         import_weights(model, nn.Linear(2, 2).state_dict())
+
+
+def test_the_same_weights_and_words_are_the_same_bytes(tmp_path):
+    """Whatever order the library draws for the words; the file stays one that it reads."""
+    words = {f"name {number}": f"wört {number}" for number in range(9)}
+    weights = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(5, dtype=torch.int64)}
+    for number in range(4):
+        write_tensors(
+            tmp_path / f"{number}.safetensors", weights, dict(reversed(words.items())) if number % 2 else words
+        )
+    first, *others = [(tmp_path / f"{number}.safetensors").read_bytes() for number in range(4)]
+    assert all(other == first for other in others)
+    tensors, told = read_weights(tmp_path / "0.safetensors")
+    assert told == words
+    assert all(torch.equal(tensors[name], value) for name, value in weights.items())
