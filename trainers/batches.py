@@ -1,6 +1,7 @@
 """Which studies make which batch: a function of seed and step, so that a run can continue anywhere."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -70,10 +71,18 @@ def read_batches(
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
+    with naming_dead_readers(workers):
+        try:
+            yield from loader
+        except StudyError as error:  # one that comes from a worker carries its whole traceback
+            raise StudyError(str(error).strip().splitlines()[-1].removeprefix("core.errors.StudyError: ")) from error
+
+
+@contextmanager
+def naming_dead_readers(workers: int) -> Iterator[None]:
+    """Say in one line that a process that reads was killed; torch tells it wherever this process happens to be."""
     try:
-        yield from loader
-    except StudyError as error:  # one that comes from a worker carries its whole traceback
-        raise StudyError(str(error).strip().splitlines()[-1].removeprefix("core.errors.StudyError: ")) from error
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from core.errors import ConfigError
 from core.models.checkpoint import load_strictly, read_weights
 from trainers.batch import Batch, check_batch
-from trainers.batches import AnnouncedStudies, Studies, stream_batches
+from trainers.batches import AnnouncedStudies, Studies, naming_dead_readers, stream_batches
 from trainers.early_steps import EarlySteps
 from trainers.optim import OptimConfig, Schedule, build_adamw, plan_schedule
 from trainers.resume import Progress, latest_checkpoint, load_training, load_weights, save_checkpoint, write_weights
@@ -119,7 +119,8 @@ def train(
         drawn = AnnouncedStudies(studies, partial(_announce, run, studies, config.batch_size, watch.before_epoch))
     batches = stream_batches(drawn, config.batch_size, config.seed, first, rank_of, config.workers)
     try:
-        _take_steps(run, batches, studies, config, watch)
+        with naming_dead_readers(config.workers):
+            _take_steps(run, batches, studies, config, watch)
     finally:
         if run.early is not None:
             run.early.detach()

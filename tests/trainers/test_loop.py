@@ -179,6 +179,18 @@ def test_a_killed_reader_is_named(tmp_path):
 
 
 @pytest.mark.training
+def test_a_killed_reader_is_named_wherever_torch_tells_of_it(tmp_path, monkeypatch):
+    """Its signal may come in the middle of a step, and not while a batch is waited for."""
+
+    def interrupted(*_: object) -> float:
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("trainers.loop.apply_gradients", interrupted)
+    with pytest.raises(ConfigError, match="A process that reads studies was killed"):
+        train(a_model(), TinyStudies(tiny_tokenizer()), a_config(4), tmp_path)
+
+
+@pytest.mark.training
 def test_a_batch_that_teaches_nothing_leaves_the_weights_alone(tmp_path):
     """Not even their decay changes them."""
 
