@@ -45,8 +45,8 @@ class ReadoutConfig:
     contrast: float = 1.0
     """How much of the mean over the report's other sentences is taken away: 0 = plain cosine, 1 = all of it."""
     floor_quantile: float = 0.8
-    """Scores below this quantile of what is seen (of the organ, by engines that read organs) are drawn as 0, the best
-    one as 1."""
+    """Scores below this quantile of what is seen (of the organ, by engines that read organs), or of the named organ
+    where that is lower, are drawn as 0, the best one as 1."""
     margin_mm: float = 6.0
     """How far around the organ it names the heat of a sentence fades out, in tissue that is no other organ's."""
     lit: float = 0.5
@@ -253,9 +253,12 @@ def _extend(scores: np.ndarray, covered: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _heat_from(score: np.ndarray, region: np.ndarray, seen: np.ndarray, floor_quantile: float) -> np.ndarray:
-    """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best voxel of the region 1; 0 unseen."""
+    """Scores (X, Y, Z) -> heat float32 in [0, 1]: the floor becomes 0, the best voxel of the region 1; 0 unseen.
+
+    A region that is cold as a whole has a floor of its own: where in it a sentence lies best is to be seen there too.
+    """
     best = float(score[region].max())
-    floor = min(float(np.quantile(score[seen], floor_quantile)), best - 1e-6)
+    floor = min(*(float(np.quantile(score[where], floor_quantile)) for where in (seen, region)), best - 1e-6)
     heat = np.clip((score - floor) / (best - floor), 0.0, 1.0)
     return np.where(seen, heat, 0.0).astype(np.float32)
 

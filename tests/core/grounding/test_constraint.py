@@ -234,6 +234,13 @@ def test_a_hot_spot_beside_the_organ_does_not_shine_in():
     assert found.map.heat[~canvas.mask("liver")].max() <= found.map.heat[canvas.mask("liver")].max()
 
 
+def test_a_cold_organ_still_shows_where_the_sentence_lies_best():
+    found, canvas, _ = find("There is a nodule in the left upper lobe.")  # both warm patches lie in lower lobes
+    lobe = canvas.mask("lung_upper_lobe_left")
+    assert 0.05 < (found.map.heat[lobe] > 0).mean() < 0.5
+    assert found.peak_ras_mm[2] < 12  # towards the patch below it
+
+
 def test_the_middle_plane_follows_a_patient_who_lies_askew():
     volume, masks = case_stored_as("RAS")
     engine = SpotEngine()
