@@ -60,7 +60,7 @@ class CalibrateConfig:
     """Synthetic studies; each patient has as many as any other."""
     seed: int = 5000
     """Of the studies and the questions; another one than in training."""
-    study: StudyConfig = field(default_factory=StudyConfig)
+    study: StudyConfig = field(default_factory=lambda: StudyConfig(findings=(2, 5)))
     """What a synthetic study holds."""
     fit: FitConfig = field(default_factory=FitConfig)
     """What is promised, and what a finding must show to be covered."""

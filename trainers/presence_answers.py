@@ -23,7 +23,7 @@ from core.synthesis.studies import SyntheticStudy
 from core.volume import Grid, Volume
 from trainers.claims import AskedClaim, claims_about, is_finding
 from trainers.presence_fit import Answer
-from trainers.stored_study import NOWHERE, Facts, StoredStudy, store
+from trainers.stored_study import NOWHERE, Facts, StoredStudy, region_of, store
 
 BORROWED = 12
 """Random claims drawn for a study, of which the false ones may be asked."""
@@ -49,7 +49,7 @@ def ask_study(
     masks = OrganMasks(_without_hidden(scene.labels), "truth")
     features = engine.embed_volume(volume, masks)
     canvas = make_canvas(volume, features, masks)
-    asked = questions_about(store(study, patient.never_denied), scene.grid, canvas, rng)
+    asked = questions_about(study, store(study, patient.never_denied), canvas, rng)
     found = ground_sentences(engine, features, canvas, [one.query for one in asked])
     return [
         Answer(patient.name, number, one.query.asked.finding, one.is_there, *grounding.presence)
@@ -58,8 +58,10 @@ def ask_study(
     ]
 
 
-def questions_about(stored: StoredStudy, grid: Grid, canvas: Canvas, rng: np.random.Generator) -> list[Question]:
-    """Sentences about a study on `grid` that state one finding outright, with the truth.
+def questions_about(
+    study: SyntheticStudy, stored: StoredStudy, canvas: Canvas, rng: np.random.Generator
+) -> list[Question]:
+    """Sentences about a study that state one finding outright, with the truth; `stored` is the study itself.
 
     A finding that lies outside of what the engine sees is not asked for, and a claim and its denial only once.
     """
@@ -68,15 +70,26 @@ def questions_about(stored: StoredStudy, grid: Grid, canvas: Canvas, rng: np.ran
     denials = {str(facts["text"]) for facts in denied if is_finding(facts)}
     claims = claims_about(words, _draw_others(rng), 2 + len(words.painted), rng)
     claims += [AskedClaim(text, NOWHERE) for text in sorted(denials)]
+    claims += _said_again(study, stored, rng)
     questions: dict[frozenset[str], Question] = {}
     for place in rng.permutation(len(claims)):  # whether a claim or its denial is asked is chance
         text, region = claims[place]
         query = _read(text, len(questions) + 1)
-        if query is None or (region != NOWHERE and not _is_seen(stored.regions[region], grid, canvas)):
+        if query is None or (region != NOWHERE and not _is_seen(stored.regions[region], study.scene.grid, canvas)):
             continue
         is_there = text not in denials and (region != NOWHERE) != query.asked.is_denied
         questions.setdefault(frozenset((query.text, query.negation)), Question(query, is_there))
     return list(questions.values())
+
+
+def _said_again(study: SyntheticStudy, stored: StoredStudy, rng: np.random.Generator) -> list[AskedClaim]:
+    """Every finding of a study in other words than the report's: there are few of each kind."""
+    claims = []
+    for finding in study.findings:
+        style = STYLES[int(rng.integers(len(STYLES)))]
+        text = write_sentence(finding.claim, style, rng).text
+        claims.append(AskedClaim(text, region_of(stored.words.painted[finding.claim.kind])))
+    return claims
 
 
 def _read(text: str, number: int) -> SentenceQuery | None:

@@ -9,7 +9,7 @@ counted on answers that neither chances nor thresholds have seen.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -100,7 +100,8 @@ class Count(NamedTuple):
 def fit_calibration(answers: Sequence[Answer], config: FitConfig, measured_on: str) -> Calibration:
     """Chances and thresholds from all answers, error rates by leaving patients (or studies) out.
 
-    A threshold whose measured rate is above its limit is dropped, and so is a finding whose own rate is clearly above.
+    A threshold whose measured rate is above its limit, or hardly known, is dropped; so is a finding whose own rate is
+    clearly above.
     Where nothing is left the calibration is zeros: the engine then says "cannot tell". ConfigError for too few answers.
     """
     if len({one.is_there for one in answers}) < 2 or len(set(_groups(answers))) < 2:
@@ -203,7 +204,9 @@ def count_errors(answers: Sequence[Answer], config: FitConfig, fit: Fit) -> dict
     """Covered finding -> (missed, invented), each part of the answers judged by what the others decide."""
     wrong = {name: [[0, 0], [0, 0]] for name in fit.aurocs}
     for left_out in _folds(answers, config.folds):
-        judge = decide([one for one, is_out in zip(answers, left_out, strict=True) if not is_out], config)
+        least = int(np.ceil(config.least_answers * (1 - left_out.mean())))  # as many as of all answers
+        rest = [one for one, is_out in zip(answers, left_out, strict=True) if not is_out]
+        judge = decide(rest, replace(config, least_answers=least))
         tested = [one for one, is_out in zip(answers, left_out, strict=True) if is_out and one.finding in wrong]
         tested = [one for one in tested if one.finding in judge.aurocs]
         for one, chance in zip(tested, judge.chances.of(tested), strict=True):
@@ -253,7 +256,10 @@ def _is_kept(told: Mapping[str, tuple[Count, Count]], name: str, config: FitConf
 
 
 def _holds(count: Count, limit: float) -> bool:
-    return count.asked > 0 and count.wrong / count.asked <= limit
+    """Whether a measured rate is within its limit, and known well enough: its interval ends below twice the limit."""
+    if not count.asked:
+        return False
+    return count.wrong / count.asked <= limit and interval(count.wrong, count.asked, 0.025)[1] <= 2 * limit
 
 
 def _sum(counts: Iterable[Count]) -> Count:

@@ -69,8 +69,10 @@ def judge(calibration: Calibration | None, asked: Asked, scores: PresenceScores,
     found = calibration.conclude(chance)
     right = 1 - chance if asked.is_denied else chance
     if found == "cannot tell":
-        edges = f"below {_percent(calibration.no_support_below)} or above {_percent(calibration.supported_above)}"
-        return Judgement(found, right, f"Cannot tell: the chance that it is there is {_percent(chance)}; told {edges}.")
+        edges = {"below": calibration.no_support_below, "above": calibration.supported_above}
+        told = " or ".join(f"{side} {_percent(edge)}" for side, edge in edges.items() if edge is not None)
+        words = f"Cannot tell: the chance that it is there is {_percent(chance)}; a verdict is given {told}."
+        return Judgement(found, right, words)
     is_seen = found == "supported"
     support: Support = "supported" if is_seen != asked.is_denied else "no support"
     error = family.invented if is_seen else family.missed
@@ -92,13 +94,15 @@ def explain_calibration(calibration: Calibration | None) -> str:
     """For a reader: on what the chances were measured, both thresholds, and how often each was wrong."""
     if calibration is None or not calibration.is_measured or not (calibration.missed and calibration.invented):
         return "How often this engine is wrong was not measured: it cannot tell whether a sentence is so."
-    missed, invented = calibration.missed, calibration.invented
     names = ", ".join(_lower(family.finding) for family in calibration.families)
-    low, high = _percent(calibration.no_support_below), _percent(calibration.supported_above)
+    low, high = calibration.no_support_below, calibration.supported_above
+    missed, invented = calibration.missed.words, calibration.invented.words
+    below = f"said below {_percent(low)}, and was wrong in {missed} of findings that were there"
+    above = f"said above {_percent(high)}, and was wrong in {invented} of findings that were not there"
     return (
-        f"Chances were measured on {calibration.measured_on}. “No support” is said below {low}, and was wrong in "
-        f"{missed.words} of findings that were there; “supported” is said above {high}, and was wrong in "
-        f"{invented.words} of findings that were not there. Covered: {names}. Of everything else it cannot tell."
+        f"Chances were measured on {calibration.measured_on}. “No support” is "
+        f"{'never said' if low is None else below}; “supported” is {'never said' if high is None else above}. "
+        f"Covered: {names}. Of everything else it cannot tell."
     )
 
 

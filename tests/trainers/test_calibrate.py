@@ -48,7 +48,7 @@ def test_questions_carry_the_truth_of_the_study(config, patient):
         volume = Volume(study.scene.hu.astype(np.int16), study.scene.grid, study.scene.grid)
         masks = OrganMasks(study.scene.labels, "truth")
         canvas = make_canvas(volume, engine.embed_volume(volume, masks), masks)
-        asked = questions_about(store(study), study.scene.grid, canvas, np.random.default_rng(0))
+        asked = questions_about(study, store(study), canvas, np.random.default_rng(0))
         painted = {finding.claim.finding for finding in study.findings}
         there |= {one.query.asked.finding for one in asked if one.is_there}
         assert {one.query.asked.finding for one in asked if one.is_there} <= painted
