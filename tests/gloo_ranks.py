@@ -25,4 +25,5 @@ def _run(rank: int, world: int, port: int, work: Callable, folder: str, argument
     os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
     dist.init_process_group("gloo", rank=rank, world_size=world)
     torch.save(work(rank, *arguments), Path(folder) / f"rank{rank}.pt")
+    dist.barrier()  # a process that leaves while another still talks to it may abort that one
     dist.destroy_process_group()
