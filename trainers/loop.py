@@ -51,7 +51,8 @@ class LoopConfig:
     accumulate: int = 1
     """Micro-steps whose gradients make one optimiser step."""
     precision: Precision = "no"
-    """Autocast type; weights stay float32. bf16 also works on CPUs, but is slower than "no" without AVX-512."""
+    """Autocast type; weights stay float32. bf16 works on every CPU, but crawls on those that do not multiply it: "auto"
+    takes it where it is fast."""
     sharding: Sharding = "ddp"
     """With several processes: each holds the whole model, or a shard of its weights and moments (fsdp)."""
     compile: bool = False

@@ -13,7 +13,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from core.errors import ConfigError
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["no", "auto", "bf16", "fp16"]
+"""Of matrix products; "auto" is bf16 where the hardware multiplies it and "no" elsewhere."""
 Sharding = Literal["ddp", "fsdp"]
 
 
@@ -21,12 +22,22 @@ def open_accelerator(precision: Precision, sharding: Sharding, cpu: bool) -> Acc
     """Where this process computes; refuses combinations that would not train."""
     # A loss of weight 0 leaves its head without a gradient, which DDP must be told to expect.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(cpu) else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("fp16 needs a GPU: its small gradients vanish unscaled. Set --loop.precision bf16 or no.")
     if precision == "fp16" and sharding == "fsdp":
         raise ConfigError("fp16 with shards is not supported. Set --loop.precision bf16, or --loop.sharding ddp.")
     return accelerator
+
+
+def _multiplies_bf16(cpu: bool) -> bool:
+    """Whether bf16 is fast here: a convolution takes a hundred times as long on a CPU that has to imitate it."""
+    if not cpu and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def place_model(model: nn.Module, accelerator: Accelerator, sharding: Sharding) -> nn.Module:

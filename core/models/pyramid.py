@@ -27,7 +27,7 @@ class PyramidConfig:
 
     widths: tuple[int, int, int] = (32, 64, 128)
     """Channels on the way down, cells of 2, 4 and 8 voxels."""
-    rising: tuple[int, int] = (48, 96)
+    rising: tuple[int, int] = (32, 64)
     """Channels on the way up, cells of 2 and 4 voxels."""
     fine: int = 64
     """Width of the unit vectors of cells of 2 voxels."""
@@ -106,9 +106,9 @@ class Pyramid(nn.Module):
         first, second, third = config.widths
         fine, middle = config.rising
         self.stem = nn.Conv3d(channels * CELL**3, first, 3, padding=1)
-        self.level1 = Residual(first)
+        self.level1 = Residual(first, is_single=True)
         self.down2 = nn.Conv3d(first, second, 2, stride=2)
-        self.level2 = nn.Sequential(Residual(second), Residual(second))
+        self.level2 = Residual(second)
         self.down3 = nn.Conv3d(second, third, 2, stride=2)
         self.level3 = nn.Sequential(Residual(third), Residual(third))
         self.down4 = nn.Conv3d(third, width, 2, stride=2)

@@ -106,4 +106,4 @@ def test_the_preset_starts_from_its_own_data_engine():
     assert options.synthetic.cells
     assert options.synthetic.crop == (112, 80, 112)
     assert options.synthetic.count == 7
-    assert options.loop.precision == "bf16"
+    assert options.loop.precision == "auto"

@@ -84,7 +84,7 @@ RECIPE = Recipe(
         "two_scale": Preset(
             lambda words: two_scale(words, heads=(STRUCTURE_CLASSES, len(FINDING_KINDS))),
             loop=LoopConfig(
-                precision="bf16", checkpoint_every=100, optim=OptimConfig(steps=2000, warmup_steps=50, peak_lr=1e-3)
+                precision="auto", checkpoint_every=100, optim=OptimConfig(steps=2000, warmup_steps=50, peak_lr=1e-3)
             ),
             synthetic=TWO_SCALE_STUDIES,
             stages=(Stage(requires=(*ASAP_REQUIRES, *CELL_FIELDS)),),
