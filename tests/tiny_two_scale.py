@@ -12,7 +12,7 @@ from core.models.pyramid import PyramidConfig
 WORDS = 40
 
 
-def tiny_two_scale(vocab_size: int = WORDS, heads: tuple[int, int] = (5, 3)) -> ASAPConfig:
+def tiny_two_scale(vocab_size: int = WORDS, heads: tuple[int, int] = (5, 3), traits: int = 0) -> ASAPConfig:
     plain = two_scale(vocab_size, (32, 32, 32))
     text = BertConfig(vocab_size, width=24, depth=1, heads=4, mlp_width=48, positions=64, dropout=0.0)
     return replace(
@@ -21,7 +21,7 @@ def tiny_two_scale(vocab_size: int = WORDS, heads: tuple[int, int] = (5, 3)) -> 
         decoder=DecoderConfig(width=24, depth=1, heads=4, mlp_ratio=2, injection_block=0),
         text=replace(text, attention_dropout=0.0),
         report=replace(text, attention_dropout=0.0),
-        pyramid=PyramidConfig((8, 12, 16), (12, 12), 12, 12, *heads),
+        pyramid=PyramidConfig((8, 12, 16), (12, 12), 12, 12, traits, *heads),
     )
 
 

@@ -1,10 +1,10 @@
 """The one batch that datasets make and recipes read: names, shapes, dtypes, padding.
 
 A dataset item has the shapes below without the leading B, and `study_id` as a str. Axes: B studies, T report tokens,
-F findings tokens, S sentences, Q questions of W tokens, O organs of the view's organ map with U tokens of text each (T,
-F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, I J H voxels of a finer
-volume, E features and C labels of a study, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy + y)*gz +
-z), R regions, M cells of 2x2x2 voxels counted x-major, N kinds of finding. An absent input is an absent key,
+F findings tokens, S sentences, Q questions of W tokens and V traits, O organs of the view's organ map with U tokens of
+text each (T, F, S, Q, W, U may differ between studies: `collate` pads them), X Y Z voxels towards R, A, S, I J H voxels
+of a finer volume, E features and C labels of a study, A = 3 axes, L = gx*gy*gz patches counted x-major (index = (x*gy +
+y)*gz + z), R regions, M cells of 2x2x2 voxels counted x-major, N kinds of finding. An absent input is an absent key,
 never None.
 """
 
@@ -67,6 +67,7 @@ FIELDS: dict[str, Field] = {
     "tags": Field("K", torch.int8, meaning="-1 = denied, 0 = not mentioned, 1 = present, in the order of the model's"),
     "asked_ids": Field("QW", torch.int64, meaning="tokens of claims that stand alone, [CLS] first, 0 = padding"),
     "asked_attn": Field("QW", torch.bool, meaning="True = real token"),
+    "asked_traits": Field("QV", torch.float32, meaning="what each claim says, columns of core.report.traits.TRAITS"),
     "asked_target": Field("QL", torch.float32, meaning="as sentence_target; all zero = the claim is false"),
     "asked_valid": Field("Q", torch.bool, meaning="True = a claim, False = padding"),
     "asked_region": Field("Q", torch.int16, -1, "where the claim is true, row of region_cells; -1 = nowhere"),

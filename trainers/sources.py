@@ -26,7 +26,7 @@ BUILDERS = {
     "tags": _TRIPLETS,
     "mlm_weight": _BUILD.format("distill", "distilled.csv"),
     **dict.fromkeys(
-        "asked_ids asked_attn asked_region asked_target asked_valid region_cells cell_class kind_region "
+        "asked_ids asked_attn asked_traits asked_region asked_target asked_valid region_cells cell_class kind_region "
         "sentence_target sentence_target_valid".split(),
         "only the data engine has it: --data synthetic",
     ),

@@ -13,6 +13,7 @@ from torch import Tensor
 from core.errors import ConfigError
 from core.models.tokens import ReportTokenizer, mask_tokens
 from core.organ_map import ORGAN_MAPS
+from core.report.traits import sentence_traits
 from core.synthesis.patients import Patient
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.studies import StudyConfig, SyntheticStudy, make_study
@@ -90,9 +91,9 @@ class SyntheticConfig:
 
 def offered_fields(config: SyntheticConfig) -> tuple[str, ...]:
     """Names of the batch fields that the data engine makes."""
-    asked = ("asked_ids", "asked_attn", "asked_target", "asked_valid", "asked_region") if config.false_claims else ()
+    asked = ("ids", "attn", "traits", "target", "valid", "region") if config.false_claims else ()
     cells = ("region_cells", "kind_region", "cell_class") if config.cells else ()
-    return (*GIVEN, *asked, *cells)
+    return (*GIVEN, *(f"asked_{what}" for what in asked), *cells)
 
 
 class SyntheticStudies:
@@ -267,6 +268,7 @@ class SampleMaker(NamedTuple):
         return {
             "asked_ids": ids,
             "asked_attn": attn,
+            "asked_traits": torch.from_numpy(sentence_traits(claim.text for claim in claims)),
             "asked_target": target,
             "asked_valid": target.any(dim=1) | torch.from_numpy(places == NOWHERE),
             "asked_region": torch.from_numpy(places.astype(np.int16)),

@@ -125,15 +125,18 @@ class AsapEngine:
         return self._vectors_by(self._model.embed_sentences, sentences, self._width)
 
     def _vectors_by(
-        self, embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sentences: Sequence[str], width: int
+        self, embed: Callable[..., torch.Tensor], sentences: Sequence[str], width: int, *beside: torch.Tensor
     ) -> torch.Tensor:
-        """What `embed` makes of token ids and attention, (S, width); zeros for a sentence without a known character."""
+        """What `embed` makes of token ids, attention and what comes beside them, a row a sentence: (S, width).
+
+        Zeros for a sentence without a known character.
+        """
         ids, attn = self._tokenizer.encode_prompts(sentences, MAX_TOKENS)
         has_words = attn.sum(dim=1) > 1  # [CLS] alone says nothing
         vectors = torch.zeros(len(sentences), width)
         if has_words.any():
             with _one_thread_for(ids, self._model.config.text.width):
-                found = embed(ids[has_words].to(self._device), attn[has_words].to(self._device))
+                found = embed(*(rows[has_words].to(self._device) for rows in (ids, attn, *beside)))
             vectors[has_words] = found.float().cpu()
         return vectors
 

@@ -7,6 +7,7 @@ import torch
 from einops import rearrange
 
 from core.anatomy.masks import OrganMasks
+from core.errors import EngineError
 from core.grounding.asap_engine import GROUNDING_PARTS, AsapEngine, EngineSpec
 from core.grounding.engine import PatchFeatures
 from core.grounding.view import box_grid, middle_of_chest, patch_grid, read_box
@@ -15,6 +16,7 @@ from core.models.asap_config import ASAPConfig
 from core.models.tokens import ReportTokenizer
 from core.models.two_scale import TwoScaleASAP
 from core.progress import Progress, silent
+from core.report.traits import TRAITS, sentence_traits
 from core.resample import lies_inside
 from core.volume import Volume
 
@@ -29,6 +31,11 @@ class TwoScaleEngine(AsapEngine):
 
     def __init__(self, model: TwoScaleASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
         super().__init__(model, tokenizer, spec, device)
+        if model.cells.traits not in (0, len(TRAITS)):
+            raise EngineError(
+                f"This model was trained on {model.cells.traits} traits of a sentence; this version reads "
+                f"{len(TRAITS)} of them (core/report/traits.py). Use the version it was trained with, or train anew."
+            )
         self._two_scale = model
         self._width = model.cells.embed
 
@@ -61,4 +68,5 @@ class TwoScaleEngine(AsapEngine):
         return study_vector(vectors[None])[0].numpy()
 
     def _read_sentences(self, sentences: Sequence[str]) -> torch.Tensor:
-        return self._vectors_by(self._two_scale.embed_claims, sentences, self._width)
+        beside = (torch.from_numpy(sentence_traits(sentences)),) if self._two_scale.cells.traits else ()
+        return self._vectors_by(self._two_scale.embed_claims, sentences, self._width, *beside)

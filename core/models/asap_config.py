@@ -234,10 +234,14 @@ TWO_SCALE_WEIGHTS = LossWeights(
 
 
 def two_scale(
-    vocab_size: int, image_size: tuple[int, int, int] = (112, 80, 112), heads: tuple[int, int] = (0, 0)
+    vocab_size: int,
+    image_size: tuple[int, int, int] = (112, 80, 112),
+    traits: int = 0,
+    heads: tuple[int, int] = (0, 0),
 ) -> ASAPConfig:
     """Patches of 16 voxels that know the chest, and cells of 2 that sentences are found in; for CPUs.
 
+    traits: numbers that come with every sentence
     heads: classes of structures and kinds of finding that the training set tells on cells.
     """
     text = BertConfig(vocab_size, width=128, depth=3, heads=4, mlp_width=384, positions=256, dropout=0.1)
@@ -258,7 +262,7 @@ def two_scale(
         mask_ratio=0.75,
         log2_size_min=0,
         size_steps=4,
-        pyramid=PyramidConfig(structures=heads[0], kinds=heads[1]),
+        pyramid=PyramidConfig(traits=traits, structures=heads[0], kinds=heads[1]),
         weights=TWO_SCALE_WEIGHTS,
         fixes=Fixes(unmasked_alignment=True),
     )

@@ -33,14 +33,17 @@ class PyramidConfig:
     """Width of the unit vectors of cells of 2 voxels."""
     middle: int = 128
     """Width of the unit vectors of cells of 4 voxels."""
+    traits: int = 0
+    """Numbers that come with every sentence beside its tokens, see `core.report.traits`."""
     structures: int = 0
     """Classes of an anatomy head on cells, background included; training only, 0 = none."""
     kinds: int = 0
     """Kinds of finding that a head tells on cells; training only, 0 = none."""
 
     def __post_init__(self) -> None:
-        if min(*self.widths, *self.rising, self.fine, self.middle) < 1 or min(self.structures, self.kinds) < 0:
-            raise ConfigError(f"Widths of the pyramid must be at least 1, heads 0 or more, got {self}.")
+        widths = (*self.widths, *self.rising, self.fine, self.middle)
+        if min(widths) < 1 or min(self.traits, self.structures, self.kinds) < 0:
+            raise ConfigError(f"Widths of the pyramid must be at least 1, traits and heads 0 or more, got {self}.")
 
     @property
     def embed(self) -> int:

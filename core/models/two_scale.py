@@ -29,6 +29,8 @@ TINY_LENGTH = 1e-6
 ABSENT_KINDS = 4
 """Kinds of finding that are not there and are asked about, drawn anew for each study and step."""
 
+TRAIT_DROPOUT = 0.1
+
 
 def build_asap(config: ASAPConfig) -> ASAP:
     """The model of a config: with a pyramid, or patches alone."""
@@ -44,7 +46,8 @@ class TwoScaleASAP(ASAP):
             raise ConfigError("A model of two scales needs a pyramid in its config; ASAP itself has none.")
         self.cells = config.pyramid
         self.pyramid = Pyramid(config.pyramid, config.vision.channels, config.vision.width)
-        self.claim_head = FeatureHead(config.text.width, config.pyramid.embed)
+        self._claim_fields = ("asked_ids", "asked_attn", *(("asked_traits",) if config.pyramid.traits else ()))
+        self.claim_head = FeatureHead(config.text.width + config.pyramid.traits, config.pyramid.embed)
         self.claim_head.apply(initialise_linear)
         self.claim_scale = nn.Parameter(torch.tensor(12.0))
         self.claim_bias = nn.Parameter(torch.tensor(-4.0))
@@ -78,12 +81,19 @@ class TwoScaleASAP(ASAP):
         middle = repeat(middle, "b e x y z -> b (x p) (y q) (z r) e", p=2, q=2, r=2)
         return torch.cat([rearrange(fine, "b e x y z -> b x y z e"), middle], dim=-1) * math.sqrt(0.5)
 
-    def embed_claims(self, ids: Tensor, attn: Tensor) -> Tensor:
-        """Unit vectors (S, E) of sentences that are read alone: ids (S, T) int64, attn (S, T) bool, [CLS] first."""
+    def embed_claims(self, ids: Tensor, attn: Tensor, traits: Tensor | None = None) -> Tensor:
+        """Unit vectors (S, E) of sentences that are read alone.
+
+        ids (S, T) int64, attn (S, T) bool, [CLS] first; traits (S, V) float32, what `core.report.traits` says of them,
+        for a model with traits.
+        """
         read = self.sentence_memory.read if self.sentence_memory is not None else self.read_sentences
         states = read(ids, attn)
         with torch.autocast(states.device.type, enabled=False):
-            fine, middle = self.claim_head(states.float()).split([self.cells.fine, self.cells.middle], dim=-1)
+            told = states.float()
+            if traits is not None:  # some are left out in training: a parser misses some of what is said
+                told = torch.cat([told, F.dropout(traits, TRAIT_DROPOUT, self.training)], dim=1)
+            fine, middle = self.claim_head(told).split([self.cells.fine, self.cells.middle], dim=-1)
             parts = [F.normalize(part, dim=-1, eps=TINY_LENGTH) for part in (fine, middle)]
         return torch.cat(parts, dim=-1) * math.sqrt(0.5)
 
@@ -135,7 +145,7 @@ class TwoScaleASAP(ASAP):
         for study, asked in enumerate(batch["asked_valid"]):
             if not bool(asked.any()):
                 continue
-            claims = self.embed_claims(batch["asked_ids"][study][asked], batch["asked_attn"][study][asked])
+            claims = self.embed_claims(*(batch[name][study][asked] for name in self._claim_fields))
             score = self.scores(rows[study], (grid[0], grid[1], grid[2]), claims)
             share = shares_of(batch["region_cells"][study], batch["asked_region"][study][asked])
             found.append(claim_losses(self.claim_logits(score), score / self.config.temperature, share))

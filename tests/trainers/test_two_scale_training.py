@@ -13,6 +13,7 @@ from core.errors import ConfigError
 from core.grounding.model_folder import open_folder
 from core.models.checkpoint import config_to_json, read_weights
 from core.models.tokens import train_wordpiece
+from core.report.traits import TRAITS
 from core.synthesis.patients import Patient, ViewConfig
 from core.synthesis.phantom import PhantomConfig, build_phantom
 from core.synthesis.reports import generate_reports
@@ -35,7 +36,7 @@ def start(tmp_path_factory):
     write_patient(Patient("one", phantom.volume.hu, phantom.masks.labels, phantom.volume.grid), root / "patients/one")
     tokenizer = train_wordpiece([report.findings for report in generate_reports(50, 0)], 400)
     (root / "tokenizer.json").write_text(tokenizer.to_json())
-    config = tiny_two_scale(tokenizer.vocab_size, (STRUCTURE_CLASSES, len(FINDING_KINDS)))
+    config = tiny_two_scale(tokenizer.vocab_size, (STRUCTURE_CLASSES, len(FINDING_KINDS)), len(TRAITS))
     text = replace(config.text, positions=256)
     (root / "model.json").write_text(config_to_json(replace(config, text=text, report=text)))
     data = SyntheticConfig(

@@ -9,6 +9,7 @@ from core.models.asap import ASAP
 from core.models.asap_config import ASAPConfig, corrected, paper, released, simcrop, small, tiny, two_scale
 from core.models.selection import cosine_to_patches
 from core.models.two_scale import build_asap
+from core.report.traits import TRAITS
 from core.synthesis.patients import ViewConfig
 from core.synthesis.studies import StudyConfig
 from trainers.batch import ASAP_REQUIRES
@@ -48,7 +49,9 @@ def find_sentences(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     return rearrange(cosine, "1 s (x y z) -> s x y z", x=x, y=y, z=z)
 
 
-CELL_FIELDS = ("region_cells", "cell_class", "kind_region", "asked_ids", "asked_attn", "asked_region", "asked_valid")
+CELL_FIELDS = tuple("region_cells cell_class kind_region".split()) + tuple(
+    f"asked_{what}" for what in ("ids", "attn", "traits", "region", "valid")
+)
 TWO_SCALE_STUDIES = SyntheticConfig(
     study=StudyConfig(ViewConfig((120, 88, 120), 3.0)),
     crop=(112, 80, 112),
@@ -82,7 +85,7 @@ RECIPE = Recipe(
         "corrected": Preset(lambda _words: corrected(), wants_vocabulary=True),
         "small": Preset(small, reports=ReportConfig(256)),
         "two_scale": Preset(
-            lambda words: two_scale(words, heads=(STRUCTURE_CLASSES, len(FINDING_KINDS))),
+            lambda words: two_scale(words, traits=len(TRAITS), heads=(STRUCTURE_CLASSES, len(FINDING_KINDS))),
             loop=LoopConfig(
                 precision="auto", checkpoint_every=100, optim=OptimConfig(steps=2000, warmup_steps=50, peak_lr=1e-3)
             ),
