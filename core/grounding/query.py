@@ -32,6 +32,12 @@ class SentenceQuery:
             return self.said
         return SentencePlaces(tuple(NamedPlace(name, _side_in(name)) for name in self.organs), "", True)
 
+    def repeats(self, other: "SentenceQuery") -> bool:
+        """Whether both claim, or both deny, one finding in places that may be the same: an impression and its source."""
+        mine, theirs = set(self.organs), set(other.organs)
+        is_apart = bool(mine and theirs) and mine.isdisjoint(theirs)
+        return bool(self.asked.finding) and self.asked[:2] == other.asked[:2] and not is_apart
+
 
 def query_of(sentence: Sentence) -> SentenceQuery:
     """What to look for when a report says `sentence`."""

@@ -235,10 +235,20 @@ def _nothing_to_see(query: SentenceQuery, canvas: Canvas, constraint: Constraint
 
 
 def _mean_of_others(told: Told, at: int) -> np.ndarray:
-    """Mean vector (D,) of the sentences that one can be held against; zero where there is none."""
-    own = told.queries[at].organs
+    """Mean vector (D,) of the sentences that one can be held against; zero where there is none.
+
+    Another wording of the same is no rival: held against it, both would lose what they have in common, the finding.
+    """
+    own, likeness = told.queries[at], told.vectors @ told.vectors[at]
+    rest = np.delete(likeness, at)
+    too_near = (1 + rest.mean()) / 2 if len(rest) else 1.0  # sentences of some encoders are all alike
     rivals = [
-        other for other, query in enumerate(told.queries) if other != at and told.features.are_rivals(own, query.organs)
+        other
+        for other, query in enumerate(told.queries)
+        if other != at
+        and told.features.are_rivals(own.organs, query.organs)
+        and not own.repeats(query)
+        and likeness[other] < too_near
     ]
     return told.vectors[rivals].mean(axis=0) if rivals else np.zeros_like(told.vectors[at])
 

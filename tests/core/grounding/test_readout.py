@@ -11,6 +11,7 @@ from core.errors import ConfigError
 from core.grounding.engine import PatchFeatures
 from core.grounding.findings18 import score_findings
 from core.grounding.heatmap import support_of
+from core.grounding.query import query_of
 from core.grounding.readout import (
     ReadoutConfig,
     SentenceQuery,
@@ -19,6 +20,7 @@ from core.grounding.readout import (
     make_canvas,
     peak_on_source,
 )
+from core.report.parse import parse_report
 from core.resample import target_grid
 from core.structures import BY_NAME
 from core.volume import Volume
@@ -102,6 +104,22 @@ def test_a_named_organ_keeps_the_heat_on_its_side():
     assert lit[:, 0].max() <= 12
     (anywhere,) = ground_sentences(engine, features, canvas, [SentenceQuery(1, "a nodule", "no nodule")])
     assert list(anywhere.organs)[0] == "lung_right"
+
+
+READ = [
+    query_of(parse_report(text).sentences[0]) for text in ("A nodule is seen.", "There is a nodule.", "Tiny nodule.")
+]
+UNREAD = [SentenceQuery(n, f"{word} nodule", "no nodule") for n, word in enumerate(("one", "a", "this"), start=1)]
+
+
+@pytest.mark.parametrize("wordings", [READ, UNREAD])
+def test_other_wordings_of_a_finding_take_nothing_from_its_heat(wordings):
+    volume, engine = volume_stored_as("RAS"), WordEngine()
+    features = engine.embed_volume(volume)
+    canvas = make_canvas(volume, features, None)
+    for grounding in ground_sentences(engine, features, canvas, wordings):
+        assert np.linalg.norm(np.array(grounding.peak_ras_mm) - TARGET_MM) < 6
+        assert grounding.map.heat[tuple(canvas.grid.nearest_voxel(TARGET_MM))] > 0.9
 
 
 def test_support_comes_from_the_margin_to_the_negation():
