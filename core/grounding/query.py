@@ -33,7 +33,7 @@ class SentenceQuery:
         return SentencePlaces(tuple(NamedPlace(name, _side_in(name)) for name in self.organs), "", True)
 
     def repeats(self, other: "SentenceQuery") -> bool:
-        """Whether both claim, or both deny, one finding in places that may be the same: an impression and its source."""
+        """Whether both claim, or both deny, one finding in what may be one place, as an impression does."""
         mine, theirs = set(self.organs), set(other.organs)
         is_apart = bool(mine and theirs) and mine.isdisjoint(theirs)
         return bool(self.asked.finding) and self.asked[:2] == other.asked[:2] and not is_apart

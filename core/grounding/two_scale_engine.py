@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from einops import rearrange
+from torch.nn import functional as F
 
 from core.anatomy.masks import OrganMasks
 from core.errors import EngineError
@@ -16,7 +17,7 @@ from core.models.asap_config import ASAPConfig
 from core.models.tokens import ReportTokenizer
 from core.models.two_scale import TwoScaleASAP
 from core.progress import Progress, silent
-from core.report.traits import TRAITS, sentence_traits
+from core.report.traits import TRAITS, TURNING, sentence_traits, turning_vectors
 from core.resample import lies_inside
 from core.volume import Volume
 
@@ -26,8 +27,16 @@ def needed_parts(config: ASAPConfig) -> tuple[str, ...]:
     return GROUNDING_PARTS if config.pyramid is None else (*GROUNDING_PARTS, "pyramid.", "claim_")
 
 
+SAID = 0.6
+"""Share of a sentence's squared length that says what the parser read of denial, side, level and size."""
+
+
 class TwoScaleEngine(AsapEngine):
-    """See `GroundingEngine`. Sentences are found in cells; reports and CTs are compared by the patches' vectors."""
+    """See `GroundingEngine`. Sentences are found in cells; reports and CTs are compared by the patches' vectors.
+
+    A sentence's vector ends in what the parser reads of it (`core.report.traits.turning_vectors`), where the cells' are
+    zero: scores in a CT do not depend on it, and the cosine of two sentences does.
+    """
 
     def __init__(self, model: TwoScaleASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
         super().__init__(model, tokenizer, spec, device)
@@ -38,6 +47,7 @@ class TwoScaleEngine(AsapEngine):
             )
         self._two_scale = model
         self._width = model.cells.embed
+        self._has_traits = model.cells.traits > 0
 
     @torch.inference_mode()
     def embed_volume(
@@ -53,13 +63,22 @@ class TwoScaleEngine(AsapEngine):
             tokens, cells = self._two_scale.look(image)
         projected = self._two_scale.project_patches(rearrange(tokens.float(), "1 x y z d -> 1 (x y z) d"))
         grid = patch_grid(box, view)
+        vectors = F.pad(self._two_scale.embed_cells(cells)[0], (0, len(TURNING) if self._has_traits else 0))
         return PatchFeatures(
-            self._two_scale.embed_cells(cells)[0].cpu().numpy(),
+            vectors.cpu().numpy(),
             grid,
             lies_inside(grid, volume.grid),
             study_vector(projected)[0].cpu().numpy(),
             self.name,
         )
+
+    def embed_sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """(S, D) float32 unit vectors: what is looked for in the cells, then what the parser read."""
+        learned = super().embed_sentences(sentences)
+        if not self._has_traits:
+            return learned
+        read = turning_vectors(sentence_traits(sentences))
+        return np.concatenate([learned * (1 - SAID) ** 0.5, read * SAID**0.5], axis=1)
 
     @torch.inference_mode()
     def embed_report(self, sentences: Sequence[str]) -> np.ndarray:
@@ -68,5 +87,5 @@ class TwoScaleEngine(AsapEngine):
         return study_vector(vectors[None])[0].numpy()
 
     def _read_sentences(self, sentences: Sequence[str]) -> torch.Tensor:
-        beside = (torch.from_numpy(sentence_traits(sentences)),) if self._two_scale.cells.traits else ()
+        beside = (torch.from_numpy(sentence_traits(sentences)),) if self._has_traits else ()
         return self._vectors_by(self._two_scale.embed_claims, sentences, self._width, *beside)

@@ -52,26 +52,38 @@ TRAITS: tuple[str, ...] = (
 )
 """Names of the numbers of `sentence_traits`, in order."""
 
+TURNING = tuple(TRAITS.index(name) for name in TRAITS[:7]) + tuple(TRAITS.index(f"{size:g} mm") for size in SIZES_MM)
+"""Columns of denial, side, level and size: what makes two sentences about one finding say different things."""
+_TURNING_WEIGHT = np.array([1.0] * 4 + [0.7] * 3 + [1.0] * len(SIZES_MM), np.float32)
+
 _WEIGHT: dict[Existence, float] = {"present": 1.0, "uncertain": 0.5, "absent": -1.0}
-_DENYING = ("absent after", "absent before", "normal")
-_CALM = frozenset(
-    """nothing none gone vanished cleared clear free ordinary regular smooth inconspicuous patent spared benign healthy
-    nowhere disappeared undetectable unaffected uninvolved""".split()
+_DENYING = frozenset({"absent after", "absent before", "normal"})
+_NOTHING = frozenset(
+    "nothing nowhere neither gone vanished disappeared undetectable unaffected uninvolved inconspicuous lacks".split()
 )
 """Words that deny, or call normal, whatever they are said of, beside the cues of `core.report.negation`."""
+_CALM = frozenset(
+    """none cleared clear ordinary regular smooth patent spared benign healthy dry even slender sharp crisp aerated
+    nondilated undilated unobstructed symmetrical""".split()
+)
+"""Words that call an organ normal where no finding is named; of a finding they tell how it looks."""
+_LEVELS = {
+    "upper": frozenset("apex apices apical top upper uppermost biapical".split()),
+    "middle": frozenset("middle midzone midzones".split()),
+    "lower": frozenset("base bases basal bibasal bibasally basilar bibasilar bottom lower low costophrenic".split()),
+}
+_BOTH = frozenset("both bilateral bilaterally bibasal bibasally bibasilar biapical hemithoraces".split())
 
 
 @lru_cache(maxsize=100_000)
 def _traits(text: str) -> tuple[float, ...]:
-    reading = read_sentence(text)
+    reading, words = read_sentence(text), [token.word for token in split_tokens(text)]
     told = dict.fromkeys(TRAITS, 0.0)
-    polarity = _polarity(text, reading.mentions)
+    polarity = _polarity(words, reading.mentions)
     told["stated"], told["denied"] = max(polarity, 0.0), max(-polarity, 0.0)
-    for side in ("left", "right"):
-        told[side] = float(reading.laterality in (side, "bilateral"))
-    for name in _names(reading):
-        for trait in (*_level(name), *_places(name)):
-            told[trait] = 1.0
+    names = _names(reading)
+    said = (*_sides(words, reading), *_levels(words, names), *(trait for name in names for trait in _places(name)))
+    told.update(dict.fromkeys(said, 1.0))
     told.update(_size(text))
     for mention in reading.mentions:
         if mention.finding in told:
@@ -85,25 +97,42 @@ def sentence_traits(sentences: Iterable[str]) -> np.ndarray:
     return np.array(rows, np.float32).reshape(len(rows), len(TRAITS))
 
 
-def _polarity(text: str, mentions: Iterable[Mention]) -> float:
+def turning_vectors(traits: np.ndarray) -> np.ndarray:
+    """Unit vectors (S, len(TURNING)) float32 of `sentence_traits`, equal where sentences agree on all of `TURNING`."""
+    turning = traits[:, TURNING] * _TURNING_WEIGHT
+    lengths: np.ndarray = np.linalg.norm(turning, axis=1, keepdims=True)
+    return turning / np.maximum(lengths, 1e-6)
+
+
+def _polarity(words: list[str], mentions: Iterable[Mention]) -> float:
     """1 = something is there, -1 = it is not, or all is normal, between the two = doubt."""
-    states = {mention.existence for mention in mentions}
-    if states:
+    states, said = {mention.existence for mention in mentions}, set(words)
+    if states and not said & _NOTHING:
         return max(_WEIGHT[state] for state in states)
-    words = [token.word for token in split_tokens(text)]
     cues = {cue.key for clause in split_clauses(words) for cue in Statement(words, clause).cues}
     if "present" in cues:
         return 1.0
-    return -1.0 if not cues.isdisjoint(_DENYING) or not _CALM.isdisjoint(words) else 1.0
+    return -1.0 if cues & _DENYING or said & (_NOTHING | _CALM) else 1.0
+
+
+def _sides(words: list[str], reading: SentenceReading) -> tuple[str, ...]:
+    """Sides that a sentence speaks of; both where it means both lungs."""
+    if reading.laterality in ("left", "right"):
+        return (reading.laterality,)
+    is_both = reading.laterality == "bilateral" or not _BOTH.isdisjoint(words)
+    return ("left", "right") if is_both or {"lung_left", "lung_right"} <= {*reading.organs} else ()
+
+
+def _levels(words: list[str], names: Iterable[str]) -> list[str]:
+    """How high in the lungs: as the words say, else where the named lobes are."""
+    said = [level for level, zone in _LEVELS.items() if not zone.isdisjoint(words)]
+    lobes = [name for name in names if name in LOBES]
+    return said or [level for level in _LEVELS if any(f"_{level}_" in name for name in lobes)]
 
 
 def _names(reading: SentenceReading) -> set[str]:
     """Structures that a sentence names or that its findings are usually in."""
     return {*reading.organs, *(name for mention in reading.mentions for name in mention.organs)}
-
-
-def _level(name: str) -> tuple[str, ...]:
-    return tuple(level for level in ("upper", "middle", "lower") if name in LOBES and f"_{level}_" in name)
 
 
 def _places(name: str) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_two_scale import tiny_two_scale
 
+from core.errors import EngineError
 from core.grounding.asap_engine import EngineSpec
 from core.grounding.model_folder import open_folder
 from core.grounding.readout import SentenceQuery, ground_sentences, make_canvas
@@ -17,6 +18,7 @@ from core.models.asap_file import save_asap
 from core.models.checkpoint import config_to_json
 from core.models.tokens import train_wordpiece
 from core.models.two_scale import build_asap
+from core.report.traits import TRAITS, TURNING, sentence_traits
 from core.volume import Volume
 
 SENTENCE = "there is a ball"
@@ -44,6 +46,7 @@ def studies(ids: torch.Tensor, attn: torch.Tensor, seed: int) -> dict[str, torch
         "image": torch.from_numpy(np.stack(images)[:, None]).float(),
         "asked_ids": ids.expand(2, 1, -1),
         "asked_attn": attn.expand(2, 1, -1),
+        "asked_traits": torch.from_numpy(sentence_traits([SENTENCE])).expand(2, 1, -1),
         "asked_valid": torch.ones(2, 1, dtype=torch.bool),
         "asked_region": torch.zeros(2, 1, dtype=torch.int16),
         "region_cells": torch.from_numpy(np.stack(cells).astype(np.uint8)),
@@ -54,7 +57,7 @@ def studies(ids: torch.Tensor, attn: torch.Tensor, seed: int) -> dict[str, torch
 def folder(tmp_path_factory):
     torch.manual_seed(0)
     tokenizer = train_wordpiece([SENTENCE, "the heart is normal"], 40)
-    plain = tiny_two_scale(tokenizer.vocab_size, heads=(0, 0))
+    plain = tiny_two_scale(tokenizer.vocab_size, (0, 0), len(TRAITS))
     model = build_asap(replace(plain, mask_ratio=0.0, weights=LossWeights(0, 0, 0, 0, place=1.0, extent=1.0)))
     ids, attn = tokenizer.encode_prompts([SENTENCE], 16)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 4e-3)
@@ -82,7 +85,7 @@ def test_a_ball_is_found_where_it_lies(folder, axes):
     found = ball(shape, at, edges)
     volume = Volume.from_source(np.where(found, 400, -100).astype(np.int16), affine)
     features = engine.embed_volume(volume)
-    assert features.vectors.shape == (16, 16, 16, 24)
+    assert features.vectors.shape == (16, 16, 16, 24 + len(TURNING))
     canvas = make_canvas(volume, features, None)
     heat = ground_sentences(engine, features, canvas, [SentenceQuery(1, SENTENCE, "there is no ball")])[0]
     true = (affine @ [*at, 1.0])[:3]
@@ -95,6 +98,30 @@ def test_reports_and_ct_have_vectors_of_one_space(folder):
     volume = Volume.from_source(np.full((32, 32, 32), -100, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]))
     features = engine.embed_volume(volume)
     report = engine.embed_report([SENTENCE, "the heart is normal"])
-    assert report.shape == features.study_vector.shape == engine.embed_sentences([SENTENCE])[0].shape
+    assert report.shape == features.study_vector.shape
+    assert engine.embed_sentences([SENTENCE])[0].shape == features.vectors.shape[3:]
     assert np.linalg.norm(report) == pytest.approx(1.0, abs=1e-5)
     np.testing.assert_allclose(np.linalg.norm(features.vectors, axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.training
+def test_denial_side_and_size_move_a_sentence_but_not_its_scores(folder):
+    engine = open_folder(folder)
+    one, again, denied, other = engine.embed_sentences(
+        [
+            "A 9 mm nodule sits in the left lower lobe.",
+            "Left lower lobe: nodule, 0.9 cm.",
+            "No nodule of 9 mm sits in the left lower lobe.",
+            "A 9 mm nodule sits in the right lower lobe.",
+        ]
+    )
+    assert max(one @ denied, one @ other) < one @ again - 0.1
+    volume = Volume.from_source(np.full((32, 32, 32), -100, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]))
+    assert not engine.embed_volume(volume).vectors[..., -len(TURNING) :].any()
+
+
+def test_a_model_of_other_traits_is_refused():
+    tokenizer = train_wordpiece([SENTENCE], 40)
+    model = build_asap(tiny_two_scale(tokenizer.vocab_size, (0, 0), traits=3))
+    with pytest.raises(EngineError, match="trained on 3 traits of a sentence; this version reads"):
+        TwoScaleEngine(model, tokenizer, EngineSpec("ball", VIEW))
