@@ -110,7 +110,7 @@ def build_index(
     progress(0.85, "arranging vectors for search")
     volume_rows, volume_vectors = _place_studies(entries, studies or {}, report_vectors.shape[1])
     index = ReportIndex(
-        info=_describe(rows, engine, report_vectors.shape[1], layout),
+        info=_describe(rows, engine, (report_vectors.shape[1], sentence_vectors.shape[1]), layout),
         texts=TextStore.build(_stored_reports(entries, studies or {}), sentence_row),
         reports=Neighbours.build(report_vectors),
         sentences=Neighbours.build(sentence_vectors),
@@ -195,7 +195,9 @@ def _stored_reports(entries: list[_Entry], studies: Mapping[str, StudyVector]) -
         yield StoredReport(row.study_id, row.text, row.volume, study.content_hash if study else "", row.extra)
 
 
-def _describe(rows: Sequence[ReportRow], engine: GroundingEngine, width: int, layout: Layout) -> IndexInfo:
+def _describe(rows: Sequence[ReportRow], engine: GroundingEngine, widths: tuple[int, int], layout: Layout) -> IndexInfo:
+    """widths: of vectors of reports and of sentences."""
     columns = dict.fromkeys(name for row in rows for name in row.extra)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return IndexInfo(engine.name, str(getattr(engine, "version", "")), width, now, tuple(columns), layout)
+    version = str(getattr(engine, "version", ""))
+    return IndexInfo(engine.name, version, widths[0], now, tuple(columns), layout, widths[1])

@@ -43,13 +43,20 @@ class IndexInfo:
     engine_version: str
     """Hash or version of the engine's weights, "" when it gives none."""
     dimension: int
-    """D, numbers per vector."""
+    """D, numbers per vector of a report or CT."""
     created_utc: str
     """ISO 8601."""
     metadata_columns: tuple[str, ...] = ()
     """Columns of the source table that are kept with each report."""
     layout: str = "pca"
     """How `ReportIndex.map_xy` was made."""
+    sentence_dimension: int = 0
+    """Numbers per vector of a sentence; 0 = D."""
+
+    @property
+    def sentence_width(self) -> int:
+        """Numbers per vector of a sentence."""
+        return self.sentence_dimension or self.dimension
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +184,8 @@ class ReportIndex:
         if not self._ready:
             self._ready.append(True)
             everything = np.ones(len(self), bool)
-            self._search(Query(self.probe, self.probe[None], 0.7), 1, everything, time.perf_counter())
+            any_report = np.resize(self.probe, self.info.dimension)
+            self._search(Query(any_report, self.probe[None], 0.7), 1, everything, time.perf_counter())
 
     def _checked_vector(self, vector: np.ndarray) -> np.ndarray:
         if vector.shape != (self.info.dimension,):

@@ -103,10 +103,11 @@ def load_index(folder: Path) -> ReportIndex:
 def _shapes(meta: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Array -> the leading sizes that meta.json promises."""
     reports, sentences, volumes = (int(meta[name]) for name in ("reports", "sentences", "volumes"))
-    width = int(meta["dimension"])
+    info = _info(meta)
+    width, sentence_width = info.dimension, info.sentence_width
     return {
         "report_vectors": (reports, width),
-        "sentence_vectors": (sentences, width),
+        "sentence_vectors": (sentences, sentence_width),
         "volume_vectors": (volumes, width),
         "volume_rows": (volumes,),
         "sentences_of_starts": (reports + 1,),
@@ -115,7 +116,7 @@ def _shapes(meta: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "reports_of_members": (),
         "labels": (reports, len(CT_RATE_LABELS)),
         "map_xy": (reports, 2),
-        "probe": (width,),
+        "probe": (sentence_width,),
     }
 
 
@@ -144,6 +145,7 @@ def _info(meta: dict[str, Any]) -> IndexInfo:
         created_utc=str(meta["created_utc"]),
         metadata_columns=tuple(meta["metadata_columns"]),
         layout=str(meta["layout"]),
+        sentence_dimension=int(meta.get("sentence_dimension", 0)),  # older indexes have one width
     )
 
 

@@ -107,3 +107,23 @@ def test_umap_says_what_it_needs_or_keeps_groups_together():
             lay_out(vectors, "umap")
     else:
         assert lay_out(vectors, "umap").shape == (40, 2)
+
+
+class OtherSentences(WordEngine):
+    """Its sentences have a space of their own."""
+
+    def embed_sentences(self, sentences):
+        found = super().embed_sentences(sentences)
+        return np.concatenate([found, np.zeros((len(found), 3), np.float32)], axis=1)
+
+
+def test_sentences_may_have_another_width_than_reports(tmp_path):
+    engine = OtherSentences()
+    save_index(build_index(ROWS, engine).index, tmp_path / "index")
+    opened = load_index(tmp_path / "index")
+    assert opened.info.sentence_width == opened.info.dimension + 3
+    plain = build_index(ROWS, WordEngine()).index
+    query = "effusion"
+    assert opened.search_text(query, engine).hits == plain.search_text(query, WordEngine()).hits
+    with pytest.raises(IndexFileError, match="Choose the same engine"):
+        opened.search_text(query, WordEngine())
