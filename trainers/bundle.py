@@ -1,6 +1,7 @@
 """Make a run a model folder that engines open: `python -m trainers.bundle --run runs/x --out models/x`.
 
-Takes the final model or, while the run goes on, its newest checkpoint. Weights are written in half precision.
+Takes the final model or, while the run goes on, its newest checkpoint. Weights are written in half precision. Settings
+and losses of the run go with them, so that the folder tells how it was made.
 """
 
 import json
@@ -8,6 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -25,8 +27,9 @@ from core.models.tokens import ReportTokenizer
 from core.models.two_scale import build_asap
 from trainers.resume import WEIGHTS, latest_checkpoint
 from trainers.run_files import CONFIG, MODEL, TOKENIZER
+from trainers.run_log import LOG
 
-ENGINE_FILE = "engine.json"
+ENGINE_FILE, SETTINGS = "engine.json", "run.json"
 UNMEASURED = Calibration(0.0, 0.0, 0.0)
 """Until `trainers.calibrate` has measured how often it is wrong, the engine "cannot tell"; its chance is 0.5."""
 
@@ -38,7 +41,7 @@ class BundleConfig:
     run: Path
     """Folder of a run of trainers.pretrain."""
     out: Path
-    """Model folder to write: model.safetensors, tokenizer.json, engine.json."""
+    """Model folder to write: model.safetensors, tokenizer.json, engine.json, run.json, log.jsonl."""
     name: str = "bundled"
     """How the engine is chosen."""
     subdivisions: int = 2
@@ -61,9 +64,21 @@ def bundle(config: BundleConfig) -> Path:
     tokenizer = ReportTokenizer.from_file(config.run / TOKENIZER)
     save_asap(config.out / "model.safetensors", model, tokenizer, facts, torch.float16)
     shutil.copyfile(config.run / TOKENIZER, config.out / "tokenizer.json")
+    write_atomically(config.out / SETTINGS, json.dumps(_without_folders(told), indent=1).encode() + b"\n")
+    if (config.run / LOG).is_file():
+        shutil.copyfile(config.run / LOG, config.out / LOG)
     spec = EngineSpec(config.name, _view_of(told["run"], model_config, config.subdivisions), UNMEASURED)
     write_atomically(config.out / ENGINE_FILE, json.dumps(json.loads(config_to_json(spec)), indent=1).encode() + b"\n")
     return config.out
+
+
+def _without_folders(told: Any) -> Any:
+    """Settings in which absolute paths are their last names: where a run lay is nobody's business."""
+    if isinstance(told, dict):
+        return {name: _without_folders(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_without_folders(value) for value in told]
+    return Path(told).name if isinstance(told, str) and Path(told).is_absolute() else told
 
 
 def _read_run(run: Path) -> dict:

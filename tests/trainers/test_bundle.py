@@ -70,6 +70,18 @@ def test_a_model_whose_errors_were_not_measured_cannot_tell(run, tmp_path):
     assert not engine.calibration.is_measured
 
 
+def test_a_model_folder_tells_how_it_was_made_and_not_where(run, tmp_path):
+    told = json.loads((run / "config.json").read_text())
+    told["run"]["synthetic"]["patients_dir"] = "/home/someone/patients"
+    (run / "config.json").write_text(json.dumps(told))
+    (run / "log.jsonl").write_text('{"step": 1}\n')
+    out = bundle(BundleConfig(run, tmp_path / "model"))
+    settings = json.loads((out / "run.json").read_text())
+    assert settings["run"]["synthetic"]["patients_dir"] == "patients"
+    assert settings["model"] == told["model"]
+    assert (out / "log.jsonl").read_text() == '{"step": 1}\n'
+
+
 def test_a_run_without_weights_is_refused(run, tmp_path):
     for name in (CONFIG, TOKENIZER):
         (tmp_path / name).write_bytes((run / name).read_bytes())
