@@ -43,7 +43,8 @@ class ReadoutConfig:
     spacing_mm: float = 4.0
     """Voxel size of the heat maps: patches are interpolated to it, masks are sampled on it."""
     contrast: float = 1.0
-    """How much of the mean over the report's other sentences is taken away: 0 = plain cosine, 1 = all of it."""
+    """How much of the mean over the report's other sentences is taken away: 0 = plain cosine, 1 = all of it. Engines
+    that were trained to read every sentence alone (`reads_alone`) are never contrasted."""
     floor_quantile: float = 0.8
     """Scores below this quantile of what is seen (of the organ, by engines that read organs), or of the named organ
     where that is lower, are drawn as 0, the best one as 1."""
@@ -148,7 +149,7 @@ def _ground_one(told: Told, at: int, canvas: Canvas, region: Region, config: Rea
 
 
 def _scores_of(told: Told, at: int, readable: Readable, canvas: Canvas, config: ReadoutConfig) -> Scores:
-    rest = config.contrast * _mean_of_others(told, at)
+    rest = 0 if getattr(told.engine, "reads_alone", False) else config.contrast * _mean_of_others(told, at)
     asked = np.stack([told.vectors[at], told.vectors[at] - rest, told.negations[at]])
     cosine = np.ascontiguousarray(np.moveaxis(readable.vectors @ asked.T, -1, 0))  # four times as fast as einsum
     if readable.organ is not None:

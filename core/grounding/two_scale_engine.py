@@ -38,6 +38,9 @@ class TwoScaleEngine(AsapEngine):
     zero: scores in a CT do not depend on it, and the cosine of two sentences does.
     """
 
+    reads_alone = True
+    """Scores are trained for sentences asked one by one: what a report says besides changes nothing."""
+
     def __init__(self, model: TwoScaleASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
         super().__init__(model, tokenizer, spec, device)
         if model.cells.traits not in (0, len(TRAITS)):

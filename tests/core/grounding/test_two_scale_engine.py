@@ -93,6 +93,19 @@ def test_a_ball_is_found_where_it_lies(folder, axes):
 
 
 @pytest.mark.training
+def test_what_else_a_report_says_changes_no_heat(folder):
+    engine = open_folder(folder)
+    hu = np.random.default_rng(0).integers(-200, 400, (32, 32, 32)).astype(np.int16)
+    volume = Volume.from_source(hu, np.diag([4.0, 4.0, 4.0, 1.0]))
+    features = engine.embed_volume(volume)
+    canvas = make_canvas(volume, features, None)
+    queries = [SentenceQuery(n, text, f"no {text}") for n, text in enumerate((SENTENCE, "the heart is normal"))]
+    alone = ground_sentences(engine, features, canvas, queries[:1])[0]
+    among = ground_sentences(engine, features, canvas, queries)[0]
+    np.testing.assert_allclose(among.map.anywhere, alone.map.anywhere, atol=1e-5)
+
+
+@pytest.mark.training
 def test_reports_and_ct_have_vectors_of_one_space(folder):
     engine = open_folder(folder)
     volume = Volume.from_source(np.full((32, 32, 32), -100, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]))
