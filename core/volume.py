@@ -1,7 +1,7 @@
 """The one image type: Hounsfield units and the affine that places them in the patient."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import nibabel.orientations as nio
@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from core.errors import StudyError
+from core.padding import Padding
 
 AFFINE_TOLERANCE_MM = 1e-3
 """Two grids are the same when no corner voxel differs by more than this."""
@@ -115,6 +116,8 @@ class Volume:
     """Where `hu` lies; closest to RAS+ without resampling, so a tilted scan keeps its tilted affine."""
     source: Grid
     """The grid of the file it was read from; masks and heat maps go back to it."""
+    padding: Padding | None = None
+    """What of `hu` was lower in the file and was raised when it was read; None = nothing."""
 
     @classmethod
     def from_source(cls, hu: np.ndarray, affine: np.ndarray) -> "Volume":
@@ -122,6 +125,10 @@ class Volume:
         source = Grid((int(hu.shape[0]), int(hu.shape[1]), int(hu.shape[2])), np.asarray(affine, np.float64))
         turned = nio.apply_orientation(hu, ras_axes(source.affine))
         return cls(_packed(turned).astype(np.int16, copy=False), ras_grid(source), source)
+
+    def as_stored(self) -> "Volume":
+        """The same CT with the values of its file outside the scanner's circle, for models that were shown those."""
+        return self if self.padding is None else replace(self, hu=self.padding.put_back(self.hu), padding=None)
 
     @property
     def affine(self) -> np.ndarray:

@@ -28,6 +28,7 @@ class OrganView(NamedTuple):
 def read_organs(volume: Volume, masks: OrganMasks | None, organs: OrganMap, config: ViewConfig) -> OrganView:
     """The box around a CT's organs, at least as large as the training crop, in whole patches.
 
+    Padding below -1024 HU is what the file says: published models resample it with all else and clip afterwards.
     Raises StudyError when the masks hold none of the organs, or there are no masks.
     """
     numbers = None if masks is None else organs.lut()[masks.labels]
@@ -43,7 +44,7 @@ def read_organs(volume: Volume, masks: OrganMasks | None, organs: OrganMap, conf
     wide = replace(config, image_size=(x, y, z))
     box = box_grid((low + high) / 2, wide)
     mask = resample(numbers, volume.grid, box, "nearest")
-    return OrganView(show_box(volume, box, wide), mask, box, patch_grid(box, wide))
+    return OrganView(show_box(volume.as_stored(), box, wide), mask, box, patch_grid(box, wide))
 
 
 def _extent(inside: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

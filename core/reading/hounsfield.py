@@ -6,8 +6,6 @@ import numpy as np
 
 from core.errors import StudyError
 
-PADDING_HU = -1024
-"""Everything below is padding outside the scanner's circle and is raised to this."""
 SAMPLED_SLICES = 16
 OFFSET = 32768
 Kind = Literal["plausible", "unscaled", "double_scaled", "eight_bit", "not_hu"]
@@ -125,12 +123,3 @@ def add_hu(values: np.ndarray, correction_hu: int) -> None:
     for index in range(values.shape[2]):
         plane = values[:, :, index].astype(np.int32) + correction_hu
         values[:, :, index] = np.clip(plane, -OFFSET, OFFSET - 1)
-
-
-def raise_padding(values: np.ndarray) -> int | None:
-    """Raise values below `PADDING_HU` in place; the lowest value there was, or None if nothing was below."""
-    lowest = int(values.min())
-    if lowest >= PADDING_HU:
-        return None
-    np.maximum(values, np.int16(PADDING_HU), out=values)
-    return lowest

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from core.errors import ConfigError, StudyError
+from core.padding import PADDING_HU, raise_padding
 from core.progress import Progress, part_of, silent
 from core.reading.candidates import Candidate, find_candidates
 from core.reading.file_kinds import kind_of
-from core.reading.hounsfield import PADDING_HU, HuVerdict, add_hu, judge_hounsfield, raise_padding
+from core.reading.hounsfield import HuVerdict, add_hu, judge_hounsfield
 from core.reading.limits import DEFAULT_LIMITS, ReadLimits
 from core.reading.receipt import Receipt, SeriesRow
 from core.reading.scan import Scan
@@ -130,10 +131,11 @@ def _study_of(scan: Scan, rows: tuple[SeriesRow, ...], hu_fix: HuFix) -> Study:
         verdict = judge_hounsfield(scan.values)
     if not verdict.is_plausible:
         warnings.append(verdict.message)
-    lowest = raise_padding(scan.values) if verdict.is_plausible else None
-    if lowest is not None:
-        done.append(f"Values below {PADDING_HU} (lowest {lowest}) raised to {PADDING_HU}.")
     volume = Volume.from_source(scan.values, scan.affine)
+    padding = raise_padding(volume.hu) if verdict.is_plausible else None
+    if padding is not None:
+        volume = replace(volume, padding=padding)
+        done.append(f"Values below {PADDING_HU} (lowest {padding.lowest}) raised to {PADDING_HU}.")
     scan = replace(scan, warnings=tuple(warnings), done=tuple(done))
     return Study(volume, _receipt(scan, volume, rows, verdict), scan.headers)
 

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from core.errors import ConfigError, StudyError
-from core.reading.hounsfield import PADDING_HU
+from core.padding import PADDING_HU
 from core.volume import Volume
 from trainers.store.layout import is_store
 from trainers.store.reading import StudyStore

@@ -5,7 +5,7 @@ import pytest
 from dicom_series import phantom_hu
 
 from core.errors import StudyError
-from core.reading.hounsfield import judge_hounsfield, raise_padding
+from core.reading.hounsfield import judge_hounsfield
 from core.reading.study import open_study
 
 
@@ -40,13 +40,6 @@ def test_constant_and_mask_like_volumes_are_refused():
         judge_hounsfield(np.full((4, 4, 4), -1024, np.int16))
     with pytest.raises(StudyError, match="a mask"):
         judge_hounsfield((np.arange(64).reshape(4, 4, 4) % 30).astype(np.int16))
-
-
-def test_padding_is_raised_in_place_and_reported():
-    values = np.array([[[-3024, -1024, 40]]], np.int16)
-    assert raise_padding(values) == -3024
-    assert values.tolist() == [[[-1024, -1024, 40]]]
-    assert raise_padding(values) is None
 
 
 @pytest.mark.real_ct
