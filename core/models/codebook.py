@@ -138,9 +138,12 @@ class Codebook(nn.Module):
             self._reseed(tokens, size)
 
     def _reseed(self, tokens: Tensor, size: Tensor) -> None:
-        """Put codes that are hardly used on tokens of all processes: from the worst placed to the best, evenly."""
-        rows = (size < self.config.reseed_below).nonzero()[:, 0]
+        """Put codes that are hardly used on tokens of all processes: from the worst placed to the best, evenly.
+
+        A token gets one code at most, the least used first: which of two equal codes is nearest, rounding would decide.
+        """
         everyone = plan_gather(len(tokens), "local_grad", tokens.device)(tokens)
+        rows = size.argsort(stable=True)[: int((size < self.config.reseed_below).sum())][: len(everyone)]
         missed = torch.cdist(everyone, self.embeddings).amin(dim=1)
         ranks = torch.linspace(0, len(everyone) - 1, len(rows), device=tokens.device).round().long()
         fresh = everyone[missed.argsort(descending=True, stable=True)[ranks]]

@@ -208,7 +208,15 @@ def test_a_code_that_nobody_chooses_is_put_on_a_token():
     tokens, organ = torch.tensor([[5.0, 5.0], [5.2, 5.0]]), torch.zeros(2, dtype=torch.int64)
     books = [Codebook(CodebookConfig(6, reseed_below=share), organs=1, width=2).train() for share in (0.0, 0.1)]
     left = [int((torch.cdist(book.embeddings, tokens).amin(1) > 1).sum()) for book in books if book(tokens, organ)]
-    assert left == [5, 0]
+    assert left == [5, 3]  # each token takes one code
+
+
+def test_no_two_codes_are_put_on_one_token():
+    """Rounding would decide which of two equal codes is nearest, and two processes would not take the steps of one."""
+    book, tokens = draw_book()
+    for _ in range(3):
+        book(tokens[:5], torch.zeros(5, dtype=torch.int64))
+    assert len(book.embeddings.unique(dim=0)) == 12
 
 
 def follow_a_share(rank: int) -> dict[str, torch.Tensor]:
