@@ -77,8 +77,9 @@ FIELDS: dict[str, Field] = {
 }
 
 PADDED = frozenset("TFSQWUR")
-WORDS = ("study_id", "trouble")
-"""Entries that are words, a list of B str: which study it is, and what was wrong with one that it stands in for."""
+WORDS = ("study_id", "trouble", "note")
+"""Entries that are words, a list of B str: which study it is, what was wrong with one that it stands in for, and what a
+person should know of it although it is used."""
 
 ASAP_REQUIRES = (
     "image organ_mask findings_ids findings_attn findings_sent report_ids report_attn mlm_in mlm_labels".split()

@@ -177,6 +177,23 @@ def pad_crop(box: np.ndarray, view: DataView, fill: int) -> np.ndarray:
     return np.pad(box, widths, mode="reflect")
 
 
+def tell_padding(crop: Crop, view: DataView) -> str:
+    """What a person should know of a study whose volume is smaller than a crop; "" where it is not."""
+    volume, size = crop.place.volume, view.size
+    if not any(0 < n < length for n, length in zip(volume, size, strict=True)):
+        return ""
+    have, want, (x, y, z) = _times(volume), _times(size), view.spacing_mm
+    how = "air" if view.padding == "air" else "its mirror image"
+    return (
+        f"Study {crop.study_id} has {have} voxels of {x:g} x {y:g} x {z:g} mm, less than the crop of {want}: it is "
+        f"used, filled up with {how}. Take it out of reports.csv if its scan is incomplete."
+    )
+
+
+def _times(size: Size3) -> str:
+    return " x ".join(str(n) for n in size)
+
+
 def _whole(shape: tuple[int, ...]) -> Box:
     x, y, z = (slice(0, n) for n in shape)
     return x, y, z

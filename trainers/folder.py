@@ -70,7 +70,10 @@ def prepare_study(
     volume, structures = _read_study(root, study_id, with_masks)
     if view.resample == "as_released":
         limits = INT16_HU if view.clip_late else view.window_hu
-        hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, limits)
+        try:
+            hu = resample_as_released(volume.hu, volume.spacing_mm, view.spacing_mm, limits)
+        except StudyError as error:  # thinner than one voxel
+            raise StudyError(f"Study {study_id} cannot be used. {error}") from error
         return hu, None if structures is None else stretch_nearest(structures, (hu.shape[0], hu.shape[1], hu.shape[2]))
     hu, grid = resample_smoothly(volume.hu, volume.grid, view.spacing_mm, view.window_hu)
     return hu, None if structures is None else resample(structures, volume.grid, grid, "nearest")
@@ -113,4 +116,9 @@ def _read_study(root: Path, study_id: str, with_masks: bool) -> tuple[Volume, np
         return volume, None
     if not Grid(labels[0].shape, masks[0].affine).matches(volume.source):
         raise StudyError(f"The mask of study {study_id} is not on the CT's grid; expected shape {hu.shape}. Redo it.")
+    if not np.isin(np.unique(labels[0]), np.arange(256)).all():
+        raise StudyError(
+            f"The mask of study {study_id} holds {labels[0].min():g} to {labels[0].max():g}, not only whole numbers of "
+            "structures, 0 to 255. Redo it."
+        )
     return volume, volume.from_source_array(labels[0]).astype(np.uint8)

@@ -200,6 +200,7 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch], micro_steps: int, s
         batch = next(batches)
         check_batch(batch, stage.requires)
         run.log.write_troubles(step, [str(trouble) for trouble in batch["trouble"]])
+        run.log.write_notes(step, [str(note) for note in batch["note"]])
         tensors = to_device(batch, accelerator.device)
         with unsynchronised(model, accelerator, micro + 1 < micro_steps):
             with accelerator.autocast():

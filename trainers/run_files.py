@@ -32,7 +32,7 @@ def record_run(out: Path, config: object, model: object, tokenizer: ReportTokeni
     told = {"run": json.loads(config_to_json(config)), "model": json.loads(config_to_json(model))}
     path = out / CONFIG
     if path.is_file():
-        changed = _differences(json.loads(path.read_text()), told)
+        changed = _differences(_read_json(path), told)
         if changed:
             raise ConfigError(
                 f"{out} holds a run with other settings ({', '.join(changed[:5])}). Continue it with its own "
@@ -42,7 +42,7 @@ def record_run(out: Path, config: object, model: object, tokenizer: ReportTokeni
         if tokenizer is not None:
             write_atomically(out / TOKENIZER, tokenizer.to_json().encode())
         write_atomically(path, json.dumps(told, indent=1).encode())
-    earlier = json.loads((out / ENVIRONMENT).read_text()) if (out / ENVIRONMENT).is_file() else []
+    earlier = _read_json(out / ENVIRONMENT) if (out / ENVIRONMENT).is_file() else []
     write_atomically(out / ENVIRONMENT, json.dumps([*earlier, describe_environment()], indent=1).encode())
 
 
@@ -70,6 +70,16 @@ def describe_environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "packages": {name: version for name in PACKAGES if (version := _version_of(name))},
     }
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}). Put its old content back, or choose another --out and start from the last "
+            "checkpoint here with --init."
+        ) from error
 
 
 def _version_of(package: str) -> str | None:

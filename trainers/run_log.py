@@ -17,7 +17,9 @@ from core.errors import CheckpointError, ConfigError, StudyError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-LOG, BAD_STUDIES, EVENTS = "log.jsonl", "bad_studies.jsonl", "tensorboard"
+LOG, BAD_STUDIES, NOTES, EVENTS = "log.jsonl", "bad_studies.jsonl", "notes.jsonl", "tensorboard"
+MOST_SAID = 3
+"""Notes that are told on the spot; more are only written down."""
 MOST_SKIPPED = 5
 """Steps in a row with a gradient that is not finite before the run is given up."""
 MOST_SCALED = 30
@@ -50,6 +52,7 @@ class RunLog:
         self.out_dir, self.config, self.studies_per_step, self.is_main = out_dir, config, studies_per_step, rank == 0
         (self.start, self.steps), self.began, self.skipped = span, time.monotonic(), 0
         self.bad: dict[str, str] = {}
+        self.noted: set[str] = set()
         self.events: SummaryWriter | None = None
         self.bar: Any = None
         if self.is_main:
@@ -118,6 +121,18 @@ class RunLog:
                 f"{self.config.most_bad_studies}; they are listed in {self.out_dir / BAD_STUDIES}. The last: {new[-1]}"
             )
 
+    def write_notes(self, step: int, notes: Sequence[str]) -> None:
+        """Write down what is odd about studies that are used, each note once, and tell the first few."""
+        for note in dict.fromkeys(notes):
+            if not note or note in self.noted:
+                continue
+            self.noted.add(note)
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            self._append(NOTES, {"step": step, "note": note})
+            if len(self.noted) <= MOST_SAID:
+                more = f" Others like it: {self.out_dir / NOTES}." if len(self.noted) == MOST_SAID else ""
+                self._say(f"note: {note}{more}")
+
     def close(self) -> None:
         """Finish the bar and the events."""
         if self.bar is not None:
@@ -155,8 +170,15 @@ def _open_events(folder: Path, start: int) -> "SummaryWriter":
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop log lines of steps that a continued run will do again."""
+    """Drop log lines of steps that a continued run will do again, and damaged ones: no step depends on the log."""
     if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.endswith("\n") and _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """The step of a log line; infinite for one that is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

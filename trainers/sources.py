@@ -10,7 +10,7 @@ from torch import Tensor
 from core.errors import ConfigError
 from core.organ_map import find_organ_map
 from trainers.batch import Sample
-from trainers.crops import Crop, DataView, show
+from trainers.crops import Crop, DataView, show, tell_padding
 
 _SEGMENT = "python -m asap_viewer segment CT --out DATA/masks/STUDY.nii.gz, for every study"
 _BUILD = "python -m trainers.builders {0} --reports DATA/reports.csv --out DATA/{1}"
@@ -96,7 +96,7 @@ class RecipeStudies:
         if rng.random() < self.view.offset_chance:
             most = 0.05 * (self.view.shown_as[1] - self.view.shown_as[0])
             image = image + np.float32(rng.uniform(-most, most))
-        sample: dict[str, Tensor | str] = {"study_id": crop.study_id}
+        sample: dict[str, Tensor | str] = {"study_id": crop.study_id, "note": tell_padding(crop, self.view)}
         sample["image"] = torch.from_numpy(np.ascontiguousarray(image))[None]
         if crop.structures is not None:
             sample["organ_mask"] = torch.from_numpy(np.ascontiguousarray(self._organ_of[crop.structures]))

@@ -19,7 +19,7 @@ from core.models.asap_config import LossWeights
 from trainers.loop import LoopConfig, train
 from trainers.optim import OptimConfig
 from trainers.resume import STATE, WEIGHTS, latest_checkpoint
-from trainers.run_log import BAD_STUDIES, LOG, LogConfig
+from trainers.run_log import BAD_STUDIES, LOG, NOTES, LogConfig, RunLog
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +164,33 @@ def test_too_many_bad_studies_end_the_run(tmp_path):
     config = a_config(4, log=LogConfig(every=1, most_bad_studies=1))
     with pytest.raises(StudyError, match="2 studies cannot be used.*bad_studies.jsonl"):
         train(a_model(), SomeBroken(tiny_tokenizer()), config, tmp_path)
+
+
+class SomeNoted(TinyStudies):
+    """There is something to know of every study but 2 and 5."""
+
+    def __getitem__(self, index: int) -> dict:
+        return super().__getitem__(index) | {"note": "" if index in (2, 5) else f"Study {index} is thin."}
+
+
+@pytest.mark.training
+def test_notes_are_written_once_and_the_first_are_told(tmp_path, capsys):
+    studies = SomeNoted(tiny_tokenizer())
+    train(a_model(), studies, a_config(6), tmp_path)
+    told = [json.loads(line)["note"] for line in (tmp_path / NOTES).read_text().splitlines()]
+    assert sorted(told) == [f"Study {number} is thin." for number in range(len(studies)) if number not in (2, 5)]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert [line.split(" Others")[0] for line in said] == [f"note: {note}" for note in told[:3]]
+    assert str(tmp_path / NOTES) in said[-1]
+    assert log_of(tmp_path)[-1]["bad_studies"] == 0
+
+
+def test_a_damaged_log_is_no_reason_to_stop(tmp_path):
+    whole = [json.dumps({"step": step, "lr": 0.1}) for step in (1, 2, 3)]
+    lines = [whole[0].encode(), b"\xff junk", b"[]", whole[1].encode(), whole[2].encode()]
+    (tmp_path / LOG).write_bytes(b"\n".join(lines))
+    RunLog(tmp_path, (2, 4), LogConfig(), 1, 0).close()
+    assert (tmp_path / LOG).read_text().splitlines() == whole[:2]
 
 
 @pytest.mark.training

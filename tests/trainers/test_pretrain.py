@@ -22,6 +22,7 @@ from trainers.optim import OptimConfig
 from trainers.patients import write_patient
 from trainers.pretrain import PretrainConfig, main, pretrain
 from trainers.report_tokens import ReportConfig
+from trainers.run_files import CONFIG, ENVIRONMENT, record_run
 from trainers.run_log import LogConfig
 from trainers.synthetic import SyntheticConfig
 
@@ -73,6 +74,15 @@ def test_another_run_does_not_continue_in_its_folder(patients, tmp_path):
     with pytest.raises(ConfigError, match="other settings .run.loop.batch_size"):
         pretrain(a_run(patients, tmp_path, batch_size=1))
     pretrain(a_run(patients, tmp_path, log=LogConfig(every=2)))  # what is not part of the result may change
+
+
+@pytest.mark.parametrize("name", [CONFIG, ENVIRONMENT])
+def test_damaged_settings_of_a_run_are_named(patients, tmp_path, name):
+    config = a_run(patients, tmp_path)
+    record_run(tmp_path, config, config.loop)
+    (tmp_path / name).write_text((tmp_path / name).read_text()[:40])
+    with pytest.raises(ConfigError, match=f"{name} is damaged"):
+        record_run(tmp_path, config, config.loop)
 
 
 def test_a_view_that_the_model_cannot_read_is_refused_before_anything_is_written(patients, tmp_path):

@@ -58,6 +58,28 @@ def test_studies_make_a_batch_whatever_their_thickness(folder, as_released):
     assert set(batch["organ_mask"].unique().tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize(("padding", "how"), [("mirror", "its mirror image"), ("air", "air")])
+def test_a_volume_smaller_than_the_crop_is_named_with_both_sizes(folder, padding, how):
+    batch = collate([a_set(folder, crop=(12, 12, 8), padding=padding)[index] for index in (0, 1)])
+    assert batch["note"][0] == ""
+    for part in ("Study b has 11 x 12 x 2 voxels of 3 x 3 x 6 mm", "the crop of 12 x 12 x 8", f"filled up with {how}."):
+        assert part in batch["note"][1]
+
+
+def test_a_volume_thinner_than_a_voxel_of_the_view_is_named(folder):
+    with pytest.raises(StudyError, match=r"Study b cannot be used. The CT has \(11, 12, 2\) voxels"):
+        a_set(folder, RELEASED_VIEW, ReportConfig(64, as_released=True), spacing_mm=(3.0, 3.0, 15.0))[1]
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.5, 300])
+def test_a_mask_of_other_than_structure_numbers_is_named(folder, value):
+    mask = np.zeros((12, 12, 9), np.float32)
+    mask[3, 3, 3] = value
+    nib.save(nib.Nifti1Image(mask, AFFINE), folder / "masks" / "a.nii.gz")
+    with pytest.raises(StudyError, match="The mask of study a holds"):
+        a_set(folder)[0]
+
+
 @pytest.mark.parametrize("clip_late", [False, True])
 def test_the_published_step_clips_before_or_after_it_interpolates(folder, clip_late):
     """A voxel of metal beside one outside the scanned circle: clipped late, their mean is that of the true values."""
