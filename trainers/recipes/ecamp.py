@@ -27,7 +27,7 @@ STAGES = (Stage(requires=REQUIRES),)
 PAPER_VIEW = DataView(offset_chance=0.0)
 RELEASED_VIEW = DataView(resample="as_released", mirror_chance=0.0, flip_chance=0.2, offset_chance=0.0)
 TINY_LOOP = LoopConfig(batch_size=4, optim=OptimConfig(steps=300, warmup_steps=10, peak_lr=3e-3))
-"""Most words of eight studies by heart in half a minute of one core."""
+"""Eight studies in half a minute of one core; by heart only without inserted statements (docs/methods/ecamp.md)."""
 PUBLISHED_LOOP = LoopConfig(
     batch_size=14,
     accumulate=8,

@@ -24,14 +24,14 @@ from trainers.synthetic_folder import PracticeConfig, write_practice
 FILES = {"organ-text": "organ_text.json", "organ-state": "organ_state.json", "triplets": "triplets.csv",
          "distill": "distilled.csv"}  # fmt: skip
 OPTIONS = (
-    "--preset tiny --loop.cpu --loop.accumulate 1 --loop.optim.steps 4 --loop.optim.epochs 0 "
-    "--loop.optim.warmup-steps 1 --loop.checkpoint-every 2 --loop.log.every 1 "
+    "--preset tiny --loop.cpu --loop.accumulate 1 --loop.optim.steps 8 --loop.optim.epochs 0 "
+    "--loop.optim.warmup-steps 1 --loop.checkpoint-every 4 --loop.log.every 1 "
     "--view.spacing-mm 16 16 32 --split.val-share 0"
 )
 
 
 def train(name: str, data: Path, out: Path, batch_size: int) -> Path:
-    """Four steps of a recipe's smallest preset in this process."""
+    """Eight steps of a recipe's smallest preset in this process."""
     torch.set_num_threads(1)
     told = ["--recipe", name, "--data", str(data), "--out", str(out), "--loop.batch-size", str(batch_size)]
     return pretrain(read_options(told + OPTIONS.split()))
@@ -105,11 +105,12 @@ def test_a_run_that_lost_its_last_steps_makes_them_again_bit_for_bit(runs, tmp_p
 @pytest.mark.training
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_two_processes_have_the_losses_of_one(pairs, name):
-    logs = []
+    """ASG and ViSD-Boost blow rounding up; test_rounding_alone.py shows that nothing else differs."""
+    logs, (relative, absolute, steps) = [], (1e-3, 1e-4, 4) if name in ("asg", "visd") else (2e-5, 2e-6, 8)
     for run in ("one", "two"):
         lines = (last_folder(pairs / run, name) / LOG).read_text().splitlines()
         logs.append([json.loads(line)["losses"] for line in lines])
     assert len(logs[0]) == len(logs[1]) > 0
-    for step, (one, two) in enumerate(zip(*logs, strict=True)):
+    for step, (one, two) in enumerate(zip(*(log[:steps] for log in logs), strict=True)):
         assert one["total"] > 0, step
-        assert two == pytest.approx(one, rel=1e-3, abs=1e-4), step
+        assert two == pytest.approx(one, rel=relative, abs=absolute), step
