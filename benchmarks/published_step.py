@@ -14,13 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.models.asap import ASAP
-from core.models.bert import BertLayer, FeatureHead, MlmHead, ResidualOutput, SelfAttention
+from core.models.asap_config import ASAPConfig
+from core.models.bert import BertLayer, FeatureHead, MlmHead, ResidualOutput, SelfAttention, initialise_bert
 from core.models.fusion import FusionLayer
 from core.models.vit import Block
 
 
 class PublishedStep(ASAP):
     """`ASAP` with the published forward pass."""
+
+    def __init__(self, config: ASAPConfig) -> None:
+        super().__init__(config)
+        if not config.fixes.no_unused_weights:  # there they start as numbers, as all others do
+            self.bert_decoder.bert.apply(initialise_bert)
+            self.bert_topk_mlp.apply(initialise_bert)
+            self.bert_encoder.cls.predictions.transform.apply(initialise_bert)
+            self.bert_encoder.cls_projection_head.apply(initialise_bert)
 
     def forward(self, batch: Mapping[str, Tensor], noise: Tensor | None = None) -> dict[str, Tensor]:
         """Losses by name and `total`, as `ASAP.forward`."""

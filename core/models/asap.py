@@ -12,6 +12,7 @@ from core.errors import ConfigError
 from core.models.asap_config import ASAPConfig
 from core.models.bert import FeatureHead
 from core.models.contrast import GatherMode, plan_gather
+from core.models.early_gradients import Cut
 from core.models.fusion import ReportDecoder
 from core.models.linear import Linear
 from core.models.losses import (
@@ -32,6 +33,7 @@ from core.models.processes import Count, count_everywhere, count_here, report_ke
 from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
 from core.models.text_cache import TextCache
+from core.models.unread import leave_untouched
 from core.models.vit import initialise_linear, take_tokens
 
 TensorMap = Mapping[str, Tensor]
@@ -57,6 +59,7 @@ class ASAP(MaskedAutoencoder3d):
     def __init__(self, config: ASAPConfig) -> None:
         super().__init__(config.vision, config.decoder, config.classes)
         self.config = config
+        self.settles_early = False  # set by who trains: `forward` may run backward passes, see `_first_losses`
         width, unused = config.vision.width, not config.fixes.no_unused_weights
         self.bert_encoder = TextEncoder(config.text, config.text_projection_width if unused else None)
         if config.text_frozen:
@@ -69,6 +72,7 @@ class ASAP(MaskedAutoencoder3d):
         self.bert_mlp = Linear(width, width)
         if unused:
             self.bert_topk_mlp = nn.Linear(width, width)
+            leave_untouched(self.bert_topk_mlp)
         for head in (self.bert_feature_proj, self.finding_align_img_mlp, self.align_text_mlp):
             head.apply(initialise_linear)
         self.regression_head.apply(initialise_linear)
@@ -112,11 +116,11 @@ class ASAP(MaskedAutoencoder3d):
         config, images = self.config, batch["image"]
         noise = draw_noise(batch, config.vision.patches) if noise is None else noise
         encoded = self.encode_visible(images, noise, config.mask_ratio)
-        losses = self._volume_losses(batch, encoded)
+        losses, owed = self._first_losses(batch, encoded)
         aligned = self.align(batch, encoded) if self._needs_alignment() else None
         if aligned is not None:
             losses |= self._text_losses(batch, encoded, aligned)
-        return self._with_total(losses)
+        return self._with_total(losses, owed)
 
     def align(self, batch: TensorMap, encoded: Encoded, seen: tuple[Tensor, Tensor] | None = None) -> Aligned:
         """Sentence vectors, and for each the patches it selects among those given (or among all, see `Fixes`).
@@ -182,6 +186,19 @@ class ASAP(MaskedAutoencoder3d):
             return tokens, torch.arange(tokens.shape[1], device=images.device).expand(len(images), -1)
         return encoded.patches, encoded.masking.keep
 
+    def _first_losses(self, batch: TensorMap, encoded: Encoded) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The volume losses; with `settles_early` after their backward pass, and what it owes to the encoder.
+
+        The image decoder then keeps nothing while texts are read. Its weights have their gradient when `forward`
+        returns, so the total must be what is minimised, once for each step.
+        """
+        if not (self.settles_early and torch.is_grad_enabled()):
+            return self._volume_losses(batch, encoded), None
+        cut = Cut(encoded.tokens)
+        losses = self._volume_losses(batch, Encoded(cut.copy, encoded.masking))
+        owed = cut.settle(self._with_total(losses)["total"])
+        return {name: value.detach() for name, value in losses.items()}, owed
+
     def _volume_losses(self, batch: TensorMap, encoded: Encoded) -> dict[str, Tensor]:
         config, patch = self.config, self.config.vision.patch_size
         losses: dict[str, Tensor] = {}
@@ -203,10 +220,11 @@ class ASAP(MaskedAutoencoder3d):
             )
         return losses
 
-    def _with_total(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses and their weighted sum."""
+    def _with_total(self, losses: dict[str, Tensor], owed: Tensor | None = None) -> dict[str, Tensor]:
+        """The losses and their weighted sum; owed: a 0 that carries the gradient of those that are settled."""
         zero = next(iter(losses.values())).new_zeros(()) if losses else self.cls_token.new_zeros(())
-        total = sum((getattr(self.config.weights, name) * value for name, value in losses.items()), zero)
+        start = zero if owed is None else owed
+        total = sum((getattr(self.config.weights, name) * value for name, value in losses.items()), start)
         return losses | {"total": total}
 
     def _text_losses(self, batch: TensorMap, encoded: Encoded, aligned: Aligned) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from core.models.bert import (
     cut_padding,
     initialise_bert,
 )
+from core.models.unread import leave_untouched
 
 
 class FusionLayer(nn.Module):
@@ -68,6 +69,9 @@ class ReportDecoder(nn.Module):
         self.bert = FusionBody(config, unused_weights)
         self.cls = MlmHead(config)
         self.apply(initialise_bert)
+        if unused_weights:
+            leave_untouched(self.bert.embeddings)
+            leave_untouched(self.bert.pooler)
 
     def forward(self, states: Tensor, is_real: Tensor, memory: Tensor, overview: Tensor) -> Tensor:
         """Hidden states (B, T, D) of text states (B, T, D) given memory (B, M, D) and overview (B, 1, D)."""

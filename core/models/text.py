@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from core.models.bert import BertConfig, BertEmbeddings, BertStack, FeatureHead, MlmHead, initialise_bert
+from core.models.unread import leave_untouched
 
 
 class BertBody(nn.Module):
@@ -33,6 +34,9 @@ class TextEncoder(nn.Module):
             self.cls.predictions.decoder.weight = self.bert.embeddings.word_embeddings.weight  # tied, as published
             self.cls_projection_head = FeatureHead(config.width, unused_heads_width)
         self.apply(initialise_bert)
+        if unused_heads_width is not None:
+            leave_untouched(self.cls.predictions.transform)
+            leave_untouched(self.cls_projection_head)
         self._always_eval = False
 
     def freeze(self, always_eval: bool = True) -> "TextEncoder":

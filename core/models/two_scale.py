@@ -114,7 +114,7 @@ class TwoScaleASAP(ASAP):
         images = batch["image"]
         noise = draw_noise(batch, config.vision.patches) if noise is None else noise
         encoded = self.encode_visible(images, noise, config.mask_ratio)
-        losses = self._volume_losses(batch, encoded)
+        losses, owed = self._first_losses(batch, encoded)
         tokens, cells = self.look(images)
         if self._needs_alignment():
             patches = rearrange(tokens, "b x y z d -> b (x y z) d")
@@ -122,7 +122,7 @@ class TwoScaleASAP(ASAP):
             losses |= self._text_losses(batch, encoded, self.align(batch, encoded, (patches, places)))
         with torch.autocast(images.device.type, enabled=False):
             losses |= self._claim_losses(batch, cells) | self._anatomy_losses(batch, cells)
-        return self._with_total(losses)
+        return self._with_total(losses, owed)
 
     def scores(self, rows: tuple[Tensor, Tensor], grid: Size3, claims: Tensor) -> Tensor:
         """Scores (Q, M) of claims (Q, E) in the cells of one study, counted x-major.

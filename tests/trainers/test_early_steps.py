@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from tiny_studies import TinyStudies, tiny_config, tiny_tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 import trainers.early_steps
 from core.errors import ConfigError
@@ -19,6 +20,7 @@ from trainers.early_steps import EarlySteps
 from trainers.loop import LoopConfig, train
 from trainers.optim import OptimConfig, build_adamw
 from trainers.run_log import LOG, LogConfig
+from trainers.stage import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,52 @@ def test_steps_that_need_all_gradients_wait_for_them(
 ) -> None:
     monkeypatch.setattr(EarlySteps, "finish", lambda _self: pytest.fail("stepped early"))
     train(_model(), TinyStudies(tiny_tokenizer()), config, tmp_path)
+
+
+class _Watched(ASAP):
+    """Remembers of each step whether image losses were settled before texts were read."""
+
+    def forward(self, batch: Mapping[str, Tensor], noise: Tensor | None = None) -> dict[str, Tensor]:
+        seen.append(self.settles_early)
+        return super().forward(batch, noise)
+
+
+seen: list[bool] = []
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("config", "stage", "expected"),
+    [
+        (_config(), Stage(), True),
+        (_config(step_early=False), Stage(), False),
+        (_config(1.0), Stage(), False),
+        (_config(accumulate=2), Stage(), False),
+        (_config(precision="bf16"), Stage(), False),
+        (_config(), Stage(losses=("reconstruction",)), False),
+    ],
+)
+def test_losses_are_settled_early_only_where_the_total_is_stepped_alone(
+    tmp_path: Path, config: LoopConfig, stage: Stage, expected: bool
+) -> None:
+    seen.clear()
+    torch.manual_seed(7)
+    model = _Watched(tiny_config(tiny_tokenizer()))
+    once = replace(config, optim=replace(config.optim, steps=1, warmup_steps=0))
+    train(model, TinyStudies(tiny_tokenizer()), once, tmp_path, stage)
+    assert set(seen) == {expected}
+    assert not model.settles_early  # whoever has it next may want gradients at the end
+
+
+@pytest.mark.usefixtures("_steps_often")
+def test_a_weight_with_two_gradients_in_a_step_is_refused() -> None:
+    model = _two_layers()
+    early = EarlySteps(build_adamw(model, OptimConfig()))
+    model(torch.randn(8, 20)).sum().backward()
+    with pytest.raises(AssertionError, match="two gradients"):
+        model(torch.randn(8, 20)).sum().backward()
+    early.finish()
+    model(torch.randn(8, 20)).sum().backward()
 
 
 @pytest.mark.training

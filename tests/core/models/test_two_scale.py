@@ -37,6 +37,20 @@ def test_every_trained_weight_gets_a_gradient(model):
     model.zero_grad()
 
 
+def test_image_losses_that_are_settled_early_leave_the_same_gradients(model):
+    found = []
+    for model.settles_early in (False, True):
+        torch.manual_seed(5)
+        losses = model.train()(random_batch())
+        losses["total"].backward()
+        found.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
+        model.zero_grad(set_to_none=True)
+    model.settles_early = False
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-7, msg=name)
+
+
 def test_scores_are_products_with_the_cells_vectors(model):
     batch = random_batch()
     with torch.no_grad():
