@@ -28,13 +28,13 @@ from core.models.losses import (
     size_prior_loss,
     study_contrast_loss,
 )
-from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, draw_noise, patchify
+from core.models.mae import Encoded, MaskedAutoencoder3d, class_fractions, draw_noise, take_patches
 from core.models.processes import Count, count_everywhere, count_here, report_keys
 from core.models.selection import Selection, SizeRule, cosine_to_patches, pool_sentences, select_patches
 from core.models.text import TextEncoder
 from core.models.text_cache import TextCache
 from core.models.unread import leave_untouched
-from core.models.vit import initialise_linear, take_tokens
+from core.models.vit import initialise_linear
 
 TensorMap = Mapping[str, Tensor]
 
@@ -207,7 +207,7 @@ class ASAP(MaskedAutoencoder3d):
         decoded = self.decode(encoded, "hidden" if config.weights.reconstruction > 0 else "none")
         if decoded.voxels is not None:
             hidden = encoded.masking.hidden
-            target = take_tokens(patchify(self.split(batch["image"]), patch), encoded.masking.unseen)
+            target = take_patches(self.split(batch["image"]), patch, encoded.masking.unseen)
             losses["reconstruction"] = hidden_voxel_loss(decoded.voxels, target, hidden.numel())
         if config.weights.injection > 0:
             fractions = class_fractions(batch["organ_mask"], config.classes, patch)

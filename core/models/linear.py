@@ -2,9 +2,9 @@
 
 A GELU or LayerNorm before a large layer costs little beside it; recomputing it backwards saves a sixth of what a
 transformer block keeps. Which library multiplies depends on the processor. PyTorch hands float32 products on a CPU to
-MKL, which on AMD processors reaches half of what oneDNN does (an EPYC of family 26, one thread, 2,745 x 768 by 768 x
-3,072: 96 against 175 GFLOP/s), and on Intel's more, since nothing is copied into another layout (a Xeon with AVX-512:
-127 against 96). Results differ in rounding only.
+MKL, which on AMD processors with AVX-512 reaches half of what oneDNN does (an EPYC of family 26, one thread, 2,745 x
+768 by 768 x 3,072: 96 against 175 GFLOP/s), and elsewhere more: an EPYC of family 25, which has AVX2 only, 75 against
+69, a Xeon with AVX-512 127 against 96; nor does it need matrices turned for gradients. Results differ in rounding only.
 """
 
 from functools import cache
@@ -35,9 +35,14 @@ class Linear(nn.Linear):
 
     def of_norm(self, values: Tensor, norm: nn.LayerNorm) -> Tensor:
         """The layer applied to norm(values)."""
-        if not is_large(values, self.weight):
-            return self(norm(values))
-        return _LinearOfNorm.apply(values, norm.weight, norm.bias, norm.eps, self.weight, self.bias)
+        return linear_of_norm(values, norm, self.weight, self.bias)
+
+
+def linear_of_norm(values: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
+    """norm(values) W^T + b of weights that may be part of a layer's: (..., in) -> (..., out)."""
+    if not is_large(values, weight):
+        return F.linear(norm(values), weight, bias)
+    return _LinearOfNorm.apply(values, norm.weight, norm.bias, norm.eps, weight, bias)
 
 
 class _Linear(torch.autograd.Function):
@@ -72,7 +77,8 @@ class _LinearOfGelu(torch.autograd.Function):
         slopes = parameter_slopes(slope, F.gelu(values) if wants[0] else values, wants)
         to_values = None
         if wants_values:
-            to_values = torch.ops.aten.gelu_backward(multiply_back(slope, weight), values)
+            to_values = multiply_back(slope, weight)
+            torch.ops.aten.gelu_backward.grad_input(to_values, values, grad_input=to_values)
         return to_values, *slopes
 
 
@@ -105,15 +111,16 @@ class _LinearOfNorm(torch.autograd.Function):
 
 @cache
 def prefers_onednn() -> bool:
-    """Whether oneDNN multiplies float32 matrices faster than MKL here: on every processor that is not Intel's."""
-    maker = str(torch.cpu.get_capabilities().get("cpu_name", ""))
-    return torch.backends.mkldnn.is_available() and not maker.startswith("Intel")
+    """Whether oneDNN multiplies float32 matrices faster than MKL here: with AVX-512 on what is not Intel's."""
+    known = torch.cpu.get_capabilities()
+    is_intel = str(known.get("cpu_name", "")).startswith("Intel")
+    return torch.backends.mkldnn.is_available() and not is_intel and bool(known.get("avx512_f", False))
 
 
 def multiply(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """values W^T + b by the faster library, outside autograd."""
     if prefers_onednn():
-        return F.linear(values.to_mkldnn(), weight, bias).to_dense()
+        return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")  # without copies into a layout
     return F.linear(values, weight, bias)
 
 

@@ -108,6 +108,16 @@ def patchify(images: Tensor, patch: Size3) -> Tensor:
     return rearrange(images, "b c (x px) (y py) (z pz) -> b (x y z) (px py pz c)", px=px, py=py, pz=pz)
 
 
+def take_patches(images: Tensor, patch: Size3, places: Tensor) -> Tensor:
+    """Those rows of `patchify` that places (B, Q) int64 name, without cutting the others: -> (B, Q, px*py*pz*C)."""
+    px, py, pz = patch
+    cut = rearrange(images, "b c (x px) (y py) (z pz) -> b x y z px py pz c", px=px, py=py, pz=pz)
+    _, rows, columns = cut.shape[1:4]
+    study = torch.arange(len(images), device=images.device)[:, None]
+    x, y, z = places // (rows * columns), places // columns % rows, places % columns
+    return cut[study, x, y, z].flatten(2)
+
+
 def unpatchify(patches: Tensor, patch: Size3, grid: Size3) -> Tensor:
     """Inverse of `patchify`: (B, L, px*py*pz*C) -> (B, C, X, Y, Z)."""
     (px, py, pz), (x, y, _) = patch, grid

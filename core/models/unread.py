@@ -12,7 +12,11 @@ _MATRIX = 2
 
 
 def leave_untouched(module: nn.Module) -> None:
-    """Make all matrices of a module zeros that were never written, on the CPU, each in its shape and dtype float32."""
+    """Make all matrices of a module zeros, on a CPU in float32 of pages that were never written."""
     for parameter in module.parameters():
-        if parameter.ndim >= _MATRIX:
+        if parameter.ndim < _MATRIX:
+            continue
+        if parameter.device.type == "cpu" and parameter.dtype == torch.float32:
             parameter.data = torch.from_numpy(np.zeros(parameter.shape, np.float32))
+        else:
+            parameter.data = torch.zeros_like(parameter)

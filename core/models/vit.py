@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import ConfigError
-from core.models.linear import Linear
+from core.models.linear import Linear, linear_of_norm
 
 Size3 = tuple[int, int, int]
 
@@ -137,16 +137,16 @@ class Attention(nn.Module):
             qkv = self.qkv.of_norm(tokens, norm)
             q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
         else:
-            q, k, v = self._ask(norm(asked), norm(tokens))
+            q, k, v = self._ask(asked, tokens, norm)
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         projected = self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
         return F.dropout(projected, self.dropout, self.training)
 
-    def _ask(self, asked: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _ask(self, asked: Tensor, tokens: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the asked, keys and values of all tokens: each (B, H, N, d)."""
         weight, bias, width = self.qkv.weight, self.qkv.bias, asked.shape[-1]
-        queries = F.linear(asked, weight[:width], bias[:width])
-        both = F.linear(tokens, weight[width:], bias[width:])
+        queries = linear_of_norm(asked, norm, weight[:width], bias[:width])
+        both = linear_of_norm(tokens, norm, weight[width:], bias[width:])
         k, v = rearrange(both, "b n (two h d) -> two b h n d", two=2, h=self.heads)
         return rearrange(queries, "b n (h d) -> b h n d", h=self.heads), k, v
 

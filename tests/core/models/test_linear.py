@@ -94,3 +94,15 @@ def test_only_what_trains_gets_a_gradient(layer: Linear, norm: nn.LayerNorm) -> 
     layer.of_norm(values.detach(), norm).sum().backward()
     assert norm.weight.grad is not None
     assert norm.bias.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("maker", "has_avx512", "expected"),
+    [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False)],
+)
+def test_onednn_multiplies_where_it_was_measured_to_be_faster(
+    monkeypatch: pytest.MonkeyPatch, maker: str, has_avx512: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": maker, "avx512_f": has_avx512})
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert core.models.linear.prefers_onednn.__wrapped__() is expected

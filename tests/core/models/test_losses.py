@@ -7,6 +7,7 @@ from core.models.losses import (
     alignment_logits,
     alignment_loss,
     balanced_injection_loss,
+    hidden_voxel_loss,
     injection_loss,
     language_loss,
     question_loss,
@@ -16,6 +17,8 @@ from core.models.losses import (
     size_prior_loss,
     study_contrast_loss,
 )
+from core.models.mae import patchify, take_patches
+from core.models.vit import take_tokens
 
 LN2 = math.log(2)
 
@@ -141,3 +144,24 @@ def test_a_question_is_answered_by_its_best_patch():
     assert question_loss(loud, target, asked).item() == pytest.approx(5.0, abs=1e-3)
     assert question_loss(-logits, target, asked).item() == pytest.approx(9.0, abs=1e-3)
     assert question_loss(loud, target, ~asked).item() == 0.0
+
+
+def test_hidden_patches_alone_give_the_loss_and_gradient_of_the_whole() -> None:
+    patches, hidden = torch.randn(2, 600, 12), torch.rand(2, 600).argsort(dim=1) < 450
+    target = torch.randn_like(patches)
+    found = []
+    for loss in ("whole", "hidden"):
+        guess = patches.clone().requires_grad_()
+        if loss == "whole":
+            value = reconstruction_loss(guess, target, hidden, over_all=True)
+        else:
+            value = hidden_voxel_loss(guess[hidden].view(2, 450, 12), target[hidden].view(2, 450, 12), hidden.numel())
+        (3 * value).backward()
+        found.append((value.detach(), guess.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-9)
+
+
+def test_patches_are_taken_as_they_would_be_cut() -> None:
+    images, places = torch.randn(2, 3, 8, 6, 10), torch.tensor([[0, 7, 19], [11, 4, 16]])
+    expected = take_tokens(patchify(images, (4, 3, 2)), places)
+    torch.testing.assert_close(take_patches(images, (4, 3, 2), places), expected, rtol=0, atol=0)
