@@ -18,7 +18,7 @@ _ENOUGH = 64 * 2**20
 def settle_early(model: nn.Module, applies: bool) -> None:
     """Let a model that can run the backward pass of some losses before it computes the others, or keep it from that."""
     if hasattr(model, "settles_early"):
-        model.settles_early = applies  # type: ignore[assignment]  (a plain attribute, no tensor)
+        model.settles_early = applies  # type: ignore[assignment]
 
 
 class EarlySteps:
