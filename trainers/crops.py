@@ -179,8 +179,8 @@ def pad_crop(box: np.ndarray, view: DataView, fill: int) -> np.ndarray:
 
 def tell_padding(crop: Crop, view: DataView) -> str:
     """What a person should know of a study whose volume is smaller than a crop; "" where it is not."""
-    volume, size = crop.place.volume, view.size
-    if not any(0 < n < length for n, length in zip(volume, size, strict=True)):
+    volume, size = crop.place.volume, view.crop  # None: a source that gives what it has
+    if size is None or not any(0 < n < length for n, length in zip(volume, size, strict=True)):
         return ""
     have, want, (x, y, z) = _times(volume), _times(size), view.spacing_mm
     how = "air" if view.padding == "air" else "its mirror image"
