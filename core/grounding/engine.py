@@ -104,6 +104,13 @@ class GroundingEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAlone(Protocol):
+    """An engine whose scores are trained for sentences asked one by one: what a report says besides changes nothing."""
+
+    reads_alone: bool
+
+
 class OrganPrompt(NamedTuple):
     """How a finding is asked of an organ."""
 

@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.grounding.calibration import PresenceScores
 from core.grounding.canvas import Canvas
 from core.grounding.constraint import Constraint, Region, Regions
-from core.grounding.engine import GroundingEngine, PatchFeatures, Readable
+from core.grounding.engine import GroundingEngine, PatchFeatures, Readable, ReadsAlone
 from core.grounding.heatmap import HeatMap, SentenceGrounding
 from core.grounding.presence import Calibrated, Judgement, judge
 from core.grounding.query import SentenceQuery
@@ -149,7 +149,8 @@ def _ground_one(told: Told, at: int, canvas: Canvas, region: Region, config: Rea
 
 
 def _scores_of(told: Told, at: int, readable: Readable, canvas: Canvas, config: ReadoutConfig) -> Scores:
-    rest = 0 if getattr(told.engine, "reads_alone", False) else config.contrast * _mean_of_others(told, at)
+    is_alone = isinstance(told.engine, ReadsAlone) and told.engine.reads_alone
+    rest = 0 if is_alone else config.contrast * _mean_of_others(told, at)
     asked = np.stack([told.vectors[at], told.vectors[at] - rest, told.negations[at]])
     cosine = np.ascontiguousarray(np.moveaxis(readable.vectors @ asked.T, -1, 0))  # four times as fast as einsum
     if readable.organ is not None:

@@ -39,7 +39,7 @@ class TwoScaleEngine(AsapEngine):
     """
 
     reads_alone = True
-    """Scores are trained for sentences asked one by one: what a report says besides changes nothing."""
+    """See `core.grounding.engine.ReadsAlone`."""
 
     def __init__(self, model: TwoScaleASAP, tokenizer: ReportTokenizer, spec: EngineSpec, device: str = "cpu") -> None:
         super().__init__(model, tokenizer, spec, device)
@@ -76,11 +76,14 @@ class TwoScaleEngine(AsapEngine):
         )
 
     def embed_sentences(self, sentences: Sequence[str]) -> np.ndarray:
-        """(S, D) float32 unit vectors: what is looked for in the cells, then what the parser read."""
+        """(S, D) float32 unit vectors: what is looked for in the cells, then what the parser read.
+
+        Zeros for a sentence without a known character.
+        """
         learned = super().embed_sentences(sentences)
         if not self._has_traits:
             return learned
-        read = turning_vectors(sentence_traits(sentences))
+        read = turning_vectors(sentence_traits(sentences)) * learned.any(axis=1, keepdims=True)
         return np.concatenate([learned * (1 - SAID) ** 0.5, read * SAID**0.5], axis=1)
 
     @torch.inference_mode()

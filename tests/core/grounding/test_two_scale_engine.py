@@ -129,6 +129,8 @@ def test_denial_side_and_size_move_a_sentence_but_not_its_scores(folder):
         ]
     )
     assert max(one @ denied, one @ other) < one @ again - 0.1
+    assert one @ one == pytest.approx(1.0, abs=1e-5)
+    assert not engine.embed_sentences(["  "]).any()
     volume = Volume.from_source(np.full((32, 32, 32), -100, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]))
     assert not engine.embed_volume(volume).vectors[..., -len(TURNING) :].any()
 
