@@ -49,8 +49,8 @@ def find_sentences(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     return rearrange(cosine, "1 s (x y z) -> s x y z", x=x, y=y, z=z)
 
 
-CELL_FIELDS = tuple("region_cells cell_class kind_region".split()) + tuple(
-    f"asked_{what}" for what in ("ids", "attn", "traits", "region", "valid")
+CELL_FIELDS = tuple(
+    "region_cells cell_class kind_region asked_ids asked_attn asked_traits asked_region asked_valid".split()
 )
 TWO_SCALE_STUDIES = SyntheticConfig(
     study=StudyConfig(ViewConfig((120, 88, 120), 3.0)),
